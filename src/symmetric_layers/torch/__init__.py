@@ -1,0 +1,28 @@
+"""The PyTorch face: mirror-image orbits in the dialect of `torch.nn`."""
+
+from symmetric_layers.torch.conv import (
+    SymmetricConv1d,
+    SymmetricConv2d,
+    SymmetricConv3d,
+    SymmetricConvTranspose1d,
+    SymmetricConvTranspose2d,
+    SymmetricConvTranspose3d,
+)
+from symmetric_layers.torch.global_conv import GlobalConv1d
+from symmetric_layers.torch.norm import OrbitBatchNorm1d, OrbitBatchNorm2d, OrbitBatchNorm3d
+from symmetric_layers.torch.pool import OrbitPool, TopKPool
+
+__all__ = [
+    "GlobalConv1d",
+    "OrbitBatchNorm1d",
+    "OrbitBatchNorm2d",
+    "OrbitBatchNorm3d",
+    "OrbitPool",
+    "SymmetricConv1d",
+    "SymmetricConv2d",
+    "SymmetricConv3d",
+    "SymmetricConvTranspose1d",
+    "SymmetricConvTranspose2d",
+    "SymmetricConvTranspose3d",
+    "TopKPool",
+]

@@ -1,0 +1,309 @@
+"""Convolutions whose filters come in mirror-image orbits: drop-in subclasses of `torch.nn`'s."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from symmetric_layers.errors import yes_or_no
+from symmetric_layers.orbits import Plan, plan
+from symmetric_layers.torch.kernels import conv, conv_transpose, expand_bias, expand_weight
+
+if TYPE_CHECKING:
+    from torch.nn.modules.conv import _ConvNd as _Host
+else:
+    _Host = nn.Module
+
+_Sizes = int | Sequence[int]
+
+
+class _Symmetric(_Host):
+    """What all symmetric convolutions share: what is stored, how it starts, and what is derived from it."""
+
+    plan: Plan | None = None  # set before the parameters are made; None only while the host's constructor runs
+    share_bias: bool
+
+    def _store(self, bank: Plan, share_bias: bool) -> None:
+        """Replaces the host's parameters by the stored ones, and initialises them."""
+        self.plan, self.share_bias = bank, share_bias
+        if bank.orbits:
+            shape = list(self.weight.shape)
+            if self.transposed:
+                shape[1] = bank.stored // bank.groups
+            else:
+                shape[0] = bank.stored
+            self.weight = nn.Parameter(self.weight.new_empty(shape))
+            if self.bias is not None and share_bias:
+                self.bias = nn.Parameter(self.bias.new_empty(bank.stored))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws what is stored with the variance that the host's layer gives the full bank."""
+        if self.plan is None:
+            return
+        if not self.plan.orbits:
+            super().reset_parameters()
+            return
+        inputs = self.plan.filters // self.plan.groups if self.transposed else self.weight.shape[1]
+        fan_in = inputs * math.prod(self.weight.shape[2:])
+        if fan_in:
+            deviation = nn.init.calculate_gain("leaky_relu", math.sqrt(5)) / math.sqrt(fan_in)
+            bound = math.sqrt(3.0) * deviation
+            nn.init.uniform_(self.weight, -bound, bound)
+            if self.bias is not None:
+                bound = 1 / math.sqrt(fan_in)
+                nn.init.uniform_(self.bias, -bound, bound)
+
+    def full_weight(self) -> Tensor:
+        """All filters, mirrors written out: what the host's layer would hold as its `weight`."""
+        return expand_weight(self.weight, self._plan, self.transposed)
+
+    def full_bias(self) -> Tensor | None:
+        """One bias per filter, None where the layer has none: what the host's layer would hold as its `bias`."""
+        return expand_bias(self.bias, self._plan, self.share_bias)
+
+    def extra_repr(self) -> str:
+        """The host's description, and the symmetry with it."""
+        text = super().extra_repr()
+        if self._plan.orbits:
+            text += f", symmetry={self._plan.counts}"
+            if not self.share_bias:
+                text += ", share_bias=False"
+        if self._plan.inputs is not None:
+            text += f", in_symmetry={self._plan.inputs.counts}"
+        return text
+
+    @property
+    def _plan(self) -> Plan:
+        if self.plan is None:
+            raise AttributeError(f"{type(self).__name__} has no plan yet: its constructor has not run to its end")
+        return self.plan
+
+
+class _SymmetricConv(_Symmetric):
+    _rank: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: _Sizes,
+        stride: _Sizes = 1,
+        padding: str | _Sizes = 0,
+        dilation: _Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        symmetry: Mapping[str, int | str] | None = None,
+        share_bias: bool = True,
+        in_symmetry: Mapping[str, int | str] | None = None,
+    ) -> None:
+        bank = plan(symmetry, out_channels, self._rank, groups, in_symmetry, in_channels)
+        share_bias = yes_or_no("share_bias", share_bias)
+        arguments: Any = (
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
+        super().__init__(*arguments)
+        self._store(bank, share_bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolves `(N, in_channels, *positions)`, or one picture without N, as the host's layer does."""
+        return conv(
+            input,
+            self.weight,
+            self.bias,
+            self._plan,
+            share_bias=self.share_bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            padding_mode=self.padding_mode,
+        )
+
+
+class _SymmetricConvTranspose(_Symmetric):
+    _rank: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: _Sizes,
+        stride: _Sizes = 1,
+        padding: _Sizes = 0,
+        output_padding: _Sizes = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: _Sizes = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        symmetry: Mapping[str, int | str] | None = None,
+        share_bias: bool = True,
+        in_symmetry: Mapping[str, int | str] | None = None,
+    ) -> None:
+        bank = plan(symmetry, out_channels, self._rank, groups, in_symmetry, in_channels)
+        share_bias = yes_or_no("share_bias", share_bias)
+        arguments: Any = (
+            in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
+            padding_mode, device, dtype,
+        )  # fmt: skip
+        super().__init__(*arguments)
+        self._store(bank, share_bias)
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Spreads `(N, in_channels, *positions)` out as the host's layer does, to `output_size` where one is given."""
+        return conv_transpose(
+            input,
+            self.weight,
+            self.bias,
+            self._plan,
+            share_bias=self.share_bias,
+            stride=self.stride,
+            padding=self.padding,  # type: ignore[arg-type]
+            output_padding=self.output_padding if output_size is None else self._missing(input, list(output_size)),
+            dilation=self.dilation,
+        )
+
+    def _missing(self, input: Tensor, output_size: list[int]) -> list[int]:
+        """The output padding that reaches `output_size`; refused with the host's sentences where none does."""
+        rank, leading = self._rank, input.dim() - self._rank
+        if len(output_size) == leading + rank:
+            output_size = output_size[leading:]
+        if len(output_size) != rank:
+            raise ValueError(
+                f"ConvTranspose{rank}D: for {input.dim()}D input, output_size must have {rank} "
+                f"or {leading + rank} elements (got {len(output_size)})"
+            )
+        geometry = zip(input.shape[leading:], self.stride, self.padding, self.kernel_size, self.dilation, strict=True)
+        least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, k, d in geometry]  # type: ignore[operator]
+        most = [size + s - 1 for size, s in zip(least, self.stride, strict=True)]
+        if any(not low <= size <= high for low, size, high in zip(least, output_size, most, strict=True)):
+            raise ValueError(
+                f"requested an output size of {output_size}, but valid sizes range "
+                f"from {least} to {most} (for an input of {input.size()[2:]})"
+            )
+        return [size - low for size, low in zip(output_size, least, strict=True)]
+
+
+class SymmetricConv1d(_SymmetricConv, nn.Conv1d):
+    """`nn.Conv1d` whose filters come in mirror-image orbits; the 1-D form of `SymmetricConv2d`, which explains it."""
+
+    _rank = 1
+
+
+class SymmetricConv2d(_SymmetricConv, nn.Conv2d):
+    """`nn.Conv2d` whose filters come in mirror-image orbits: one filter is stored, its mirrors are derived.
+
+    What looks alike from the left and from the right needs one filter, not two to be learnt apart. Half, a quarter
+    or (in 3-D) an eighth of the weights are left, and the answer mirrors when the picture does.
+
+    Equivalent to: an `nn.Conv2d` whose `weight` is `torch.stack([w, w.flip(-1)], 1).flatten(0, 1)` for an `'h'`
+    orbit, and likewise `w, w.flip(-1), w.flip(-2), w.flip(-2, -1)` for `'hv'`.
+
+    Law: for every orbit whose kind contains a letter, mirroring the input along that letter mirrors the output and
+    exchanges each channel with its mirror (`plan.exchange(letter)`). It holds where biases are shared, the padding
+    is the same on both sides, and along each mirrored axis `(n + 2p - d(k-1) - 1) mod s` is 0, for size n, padding
+    p, dilation d, kernel k and stride s. With `in_symmetry` the input's channels are exchanged together with the
+    mirroring.
+
+    Args:
+        symmetry: how many *filters* belong to each kind, as numbers or percentages: `{'h': 2, 'v': '50%', 'hv': 8}`.
+            `'h'` mirrors the width, `'v'` the height, in 3-D `'z'` the depth. The rest are ordinary filters. Kinds
+            stand in the order h, v, z, hv, hz, vz, hvz, the members of an orbit side by side. None: an ordinary layer.
+        share_bias: one bias per orbit (True, what the law needs) or one per filter.
+        in_symmetry: how the input channels are arranged: the `symmetry` of the layer before. Mirrors then also
+            exchange their input channels. None where the input is an ordinary picture.
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype:
+            as in the host. With groups, every group holds its own bank.
+
+    Attributes:
+        weight: the stored filters, `(plan.stored, in_channels / groups, *kernel_size)`.
+        bias: `(plan.stored,)` where shared, else `(out_channels,)`, or None.
+        plan: which filters are mirrors of which (`print(layer.plan)` draws it).
+
+    Shape:
+        `(N, in_channels, H, W)` or `(in_channels, H, W)`, to what the host gives.
+
+    Raises:
+        SymmetryError: for a symmetry that does not fit; one sentence says what would.
+
+    Example:
+        >>> layer = SymmetricConv2d(1, 16, 3, padding=1, symmetry={'h': 2, 'v': 4, 'hv': 8})
+        >>> layer.weight.shape, layer.full_weight().shape
+        (torch.Size([7, 1, 3, 3]), torch.Size([16, 1, 3, 3]))
+        >>> x = torch.randn(5, 1, 28, 28)
+        >>> left, right = layer(x)[:, :2].unbind(1)
+        >>> mirrored = layer(x.flip(-1))
+        >>> torch.allclose(mirrored[:, 1], left.flip(-1), atol=1e-5)
+        True
+
+    Source: Cohen and Welling, "Group equivariant convolutional networks", ICML 2016, for the groups of mirrors.
+    """
+
+    _rank = 2
+
+
+class SymmetricConv3d(_SymmetricConv, nn.Conv3d):
+    """`nn.Conv3d` whose filters come in mirror-image orbits; `SymmetricConv2d` explains it. `'z'` mirrors the depth.
+
+    Example:
+        >>> SymmetricConv3d(1, 16, 3, symmetry={'h': 2, 'v': 2, 'z': 2, 'hz': 4}).weight.shape
+        torch.Size([10, 1, 3, 3, 3])
+    """
+
+    _rank = 3
+
+
+class SymmetricConvTranspose1d(_SymmetricConvTranspose, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` whose filters come in orbits; the 1-D form of `SymmetricConvTranspose2d`."""
+
+    _rank = 1
+
+
+class SymmetricConvTranspose2d(_SymmetricConvTranspose, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` whose filters come in mirror-image orbits, in the order of `SymmetricConv2d`.
+
+    Decoders then keep the orbits of the encoder. The arguments `symmetry`, `share_bias` and `in_symmetry`, the
+    attributes and the errors are those of `SymmetricConv2d`.
+
+    Equivalent to: an `nn.ConvTranspose2d` whose `weight`, along its second axis, holds each stored filter and its
+    mirrors.
+
+    Law: that of `SymmetricConv2d`; it holds where biases are shared and the output padding is 0 along each mirrored
+    axis (output padding is added on one side only).
+
+    Attributes:
+        weight: the stored filters, `(in_channels, plan.stored / groups, *kernel_size)`.
+
+    Shape:
+        `(N, in_channels, H, W)` or `(in_channels, H, W)`, to what the host gives.
+
+    Example:
+        >>> up = SymmetricConvTranspose2d(8, 4, 2, stride=2, symmetry={'h': 4}, in_symmetry={'h': 8})
+        >>> up(torch.randn(1, 8, 5, 5)).shape, up.weight.shape
+        (torch.Size([1, 4, 10, 10]), torch.Size([8, 2, 2, 2]))
+    """
+
+    _rank = 2
+
+
+class SymmetricConvTranspose3d(_SymmetricConvTranspose, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` whose filters come in orbits; the 3-D form of `SymmetricConvTranspose2d`."""
+
+    _rank = 3

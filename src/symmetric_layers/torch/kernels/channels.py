@@ -1,0 +1,50 @@
+"""Moving tensors along the channels of a plan. Dimensions are counted from the end, so leading ones do not matter."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from symmetric_layers.orbits import Block, Plan
+
+
+def exchange(x: Tensor, plan: Plan, letters: str, dim: int) -> Tensor:
+    """Exchanges the channels along `dim` (negative) with their mirrors; a group's channels where there are groups.
+
+    Equivalent to: `x.index_select(dim, torch.tensor(plan.exchange(letters)))`, without an index.
+    """
+
+    def swap(channels: Tensor, block: Block) -> Tensor:
+        mirrored = [dim - bit for bit, letter in enumerate(block.kind) if letter in letters]
+        if not mirrored:
+            return channels
+        unfolded = channels.unflatten(dim, (block.orbits, *[2] * len(block.kind)))
+        return unfolded.flip(mirrored).flatten(dim - len(block.kind), dim)
+
+    return per_block(x, plan, dim, swap)
+
+
+def spread(x: Tensor, plan: Plan, dim: int = -1) -> Tensor:
+    """Gives every filter the entry of its representative: along `dim` (negative), stored entries become channels."""
+    if not plan.orbits:
+        return x
+    parts = []
+    for block in plan.blocks:
+        stored = x.narrow(dim, block.representative, block.orbits)
+        if block.kind:
+            stored = stored.unsqueeze(dim).transpose(dim, dim - 1) if dim != -1 else stored.unsqueeze(-1)
+            sizes = [-1] * stored.dim()
+            sizes[dim] = block.size
+            stored = stored.expand(sizes).flatten(dim - 1, dim)
+        parts.append(stored)
+    return join(parts, dim)
+
+
+def per_block(x: Tensor, plan: Plan, dim: int, move: Callable[[Tensor, Block], Tensor]) -> Tensor:
+    """Cuts the channels along `dim` into the runs of one kind, moves each, and joins them again."""
+    return join([move(x.narrow(dim, block.filter, block.filters), block) for block in plan.blocks], dim)
+
+
+def join(parts: list[Tensor], dim: int) -> Tensor:
+    """`torch.cat` that does not copy where there is nothing to join."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

@@ -1,0 +1,112 @@
+"""The meaning of a symmetric convolution: write the whole bank out, then call the ordinary convolution.
+
+Every faster algorithm has to give these outputs and these gradients.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from symmetric_layers.letters import axes, mirrors
+from symmetric_layers.orbits import Plan
+from symmetric_layers.torch.kernels.channels import exchange, join, spread
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tensor:
+    """The whole bank of filters: every representative, followed by its mirrors.
+
+    Args:
+        weight: the stored filters, `(stored, in_channels / groups, *kernel)`; of a transposed convolution
+            `(in_channels, stored / groups, *kernel)`.
+        plan: which filters are mirrors of which.
+        transposed: whether the weight is laid out as a transposed convolution's.
+
+    Returns:
+        The same with all filters instead of the stored ones: what the host's own layer would hold.
+    """
+    if not plan.orbits:
+        return weight
+    if plan.groups > 1:
+        weight = weight.unflatten(0, (plan.groups, -1))
+    bank, inputs = -plan.ndim - 2, -plan.ndim - 1
+    if transposed:
+        bank, inputs = inputs, bank
+    parts = []
+    for block in plan.blocks:
+        part = weight.narrow(bank, block.representative, block.orbits)
+        if block.kind:
+            orbit = [_mirror(part, plan, letters, inputs) for letters in mirrors(block.kind)]
+            part = torch.stack(orbit, bank).flatten(bank - 1, bank)
+        parts.append(part)
+    full = join(parts, bank)
+    return full.flatten(0, 1) if plan.groups > 1 else full
+
+
+def expand_bias(bias: Tensor | None, plan: Plan, share_bias: bool) -> Tensor | None:
+    """One bias per filter: its representative's where biases are shared, `None` where there are none."""
+    if bias is None or not share_bias:
+        return bias
+    if plan.groups > 1:
+        return spread(bias.unflatten(0, (plan.groups, -1)), plan).flatten()
+    return spread(bias, plan)
+
+
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: Plan,
+    *,
+    share_bias: bool,
+    stride: Sequence[int],
+    padding: str | Sequence[int],
+    dilation: Sequence[int],
+    padding_mode: str,
+) -> Tensor:
+    """`F.conv1d`, `F.conv2d` or `F.conv3d` with the whole bank; `weight` and `bias` are what is stored."""
+    full_weight, full_bias = expand_weight(weight, plan), expand_bias(bias, plan, share_bias)
+    if padding_mode != "zeros":
+        x = F.pad(x, _both_sides(padding, weight.shape[2:], dilation), mode=padding_mode)
+        padding = (0,) * plan.ndim
+    return _CONV[plan.ndim](x, full_weight, full_bias, stride, padding, dilation, plan.groups)
+
+
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: Plan,
+    *,
+    share_bias: bool,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """`F.conv_transpose1d`, `2d` or `3d` with the whole bank; `weight` and `bias` are what is stored."""
+    full_weight, full_bias = expand_weight(weight, plan, transposed=True), expand_bias(bias, plan, share_bias)
+    return _CONV_TRANSPOSE[plan.ndim](x, full_weight, full_bias, stride, padding, output_padding, plan.groups, dilation)
+
+
+def _mirror(weight: Tensor, plan: Plan, letters: str, inputs: int) -> Tensor:
+    if not letters:
+        return weight
+    mirrored = weight.flip(axes(letters))
+    return mirrored if plan.inputs is None else exchange(mirrored, plan.inputs, letters, inputs)
+
+
+def _both_sides(padding: str | Sequence[int], kernel_size: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    """The padding as `F.pad` wants it: last axis first, before and after. `'same'` pads the odd one after."""
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+        pairs = [(total // 2, total - total // 2) for total in totals]
+    elif padding == "valid":
+        pairs = [(0, 0)] * len(kernel_size)
+    else:
+        pairs = [(int(p), int(p)) for p in padding]
+    return [side for pair in reversed(pairs) for side in pair]
