@@ -5,6 +5,7 @@ differentiates a layer. Nothing of the core is imported here; the truth is `orac
 """
 
 import itertools
+import pathlib
 from collections import namedtuple
 
 import numpy as np
@@ -230,6 +231,47 @@ class ConvContract:
         np.testing.assert_array_equal(self.face.call(again, x), self.face.call(layer, x))
 
 
+def _golden(rank, transposed):
+    symmetry = {1: {"h": 4}, 2: {"h": 2, "v": 2, "hv": 4}, 3: {"h": 2, "hvz": 8}}[rank]
+    in_symmetry = {1: {"h": 4}, 2: {"hv": 4}, 3: {"hvz": 8}}[rank] if transposed else None
+    filters, channels = {1: 6, 2: 10, 3: 12}[rank], {1: 4, 2: 4, 3: 8}[rank] if transposed else 2
+    one = (1,) * rank
+    kernel, stride = (2, 3, 3)[-rank:], (1, 2, 2)[-rank:]
+    return Case(
+        rank, transposed, symmetry, in_symmetry, filters, channels, kernel, stride, "valid", "zeros", one, 1,
+        "shared", 0,
+    )  # fmt: skip
+
+
+GOLDEN = {
+    "{}{}".format("transpose" if transposed else "conv", rank): _golden(rank, transposed)
+    for rank in (1, 2, 3)
+    for transposed in (False, True)
+}
+
+
+class GoldenContract:
+    """Inherit and set `face`: the numbers in `tests/golden` are the same in every framework, now and later."""
+
+    face = None
+
+    def takes(self, case):
+        """Whether the host has such a layer."""
+        return True
+
+    @pytest.mark.parametrize("name", sorted(GOLDEN))
+    def test_golden_numbers_are_the_same_in_every_framework(self, name, tolerance):
+        case = GOLDEN[name]
+        if not self.takes(case):
+            return
+        golden = np.load(str(pathlib.Path(__file__).parent / "golden" / f"rank{case.rank}.npz"))
+        x, weight, bias, y = (golden[f"{name}_{key}"] for key in ("x", "weight", "bias", "y"))
+        layer = self.face.layer(case)
+        self.face.store(layer, weight.astype("float64"), bias.astype("float64"))
+        answer = self.face.call(layer, x.astype("float64"))
+        np.testing.assert_allclose(answer, y, rtol=1e-6, atol=tolerance["float32"])
+
+
 # what is asked for (16 filters in 2-D, 8 input channels, one group, unless it says otherwise) and the refusal
 REFUSALS = [
     (
@@ -244,11 +286,13 @@ REFUSALS = [
     ),
     (
         {"symmetry": {"x": 2}},
-        "symmetry: 'x' is no kind of mirror in 2-D. Expected different letters out of 'h', 'v'. Use 'h' or 'v' or 'hv'.",
+        "symmetry: 'x' is no kind of mirror in 2-D. Expected different letters out of 'h', 'v'. "
+        "Use 'h' or 'v' or 'hv'.",
     ),
     (
         {"symmetry": {"z": 2}},
-        "symmetry: 'z' is no kind of mirror in 2-D. Expected different letters out of 'h', 'v'. Use 'h' or 'v' or 'hv'.",
+        "symmetry: 'z' is no kind of mirror in 2-D. Expected different letters out of 'h', 'v'. "
+        "Use 'h' or 'v' or 'hv'.",
     ),
     (
         {"symmetry": {"v": 2}, "rank": 1},

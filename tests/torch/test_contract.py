@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from contract import ConvContract, Face, RefusalContract, conv_cases, name_of, transpose_cases
+from contract import ConvContract, Face, GoldenContract, RefusalContract, conv_cases, name_of, transpose_cases
 
 import symmetric_layers.torch as layers
 
@@ -12,7 +12,7 @@ class TorchFace(Face):
     def arguments(self, case):
         result = {
             "stride": case.stride,
-            "padding": case.padding,
+            "padding": self.no_padding(case) if case.transposed and case.padding == "valid" else case.padding,
             "dilation": case.dilation,
             "groups": case.groups,
             "bias": case.bias is not None,
@@ -26,6 +26,10 @@ class TorchFace(Face):
             result["output_padding"] = self.output_padding(case)
         return result
 
+    def no_padding(self, case):
+        """Transposed layers have no word for it."""
+        return (0,) * case.rank
+
     def output_padding(self, case):
         """Only axes with a stride have room for output padding."""
         return tuple(case.output_padding if s > 1 else 0 for s in case.stride)
@@ -34,22 +38,18 @@ class TorchFace(Face):
         name = f"SymmetricConv{'Transpose' if case.transposed else ''}{case.rank}d"
         return getattr(layers, name)(case.channels, case.filters, case.kernel, **self.arguments(case))
 
-    def turn(self, case, weight):
-        """Between `(stored, channels / groups, ...)` and the layout of transposed weights."""
-        if not case.transposed:
+    def turn(self, layer, weight):
+        """Between `(stored, channels / groups, ...)` and the layout of transposed weights, both ways."""
+        if not layer.transposed:
             return weight
-        return weight.unflatten(0, (case.groups, -1)).transpose(1, 2).flatten(0, 1)
+        return weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
 
     def stored(self, layer):
-        weight = layer.weight.detach()
-        if layer.transposed:
-            weight = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+        weight = self.turn(layer, layer.weight.detach())
         return weight.numpy(), None if layer.bias is None else layer.bias.detach().numpy()
 
     def store(self, layer, weight, bias):
-        weight = torch.from_numpy(weight)
-        if layer.transposed:
-            weight = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+        weight = self.turn(layer, torch.from_numpy(weight))
         with torch.no_grad():
             layer.weight.copy_(weight)
             if bias is not None:
@@ -62,9 +62,7 @@ class TorchFace(Face):
     def gradients(self, layer, x, g):
         x = torch.from_numpy(x).requires_grad_()
         (layer(x) * torch.from_numpy(g)).sum().backward()
-        of_weight = layer.weight.grad
-        if layer.transposed:
-            of_weight = of_weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+        of_weight = self.turn(layer, layer.weight.grad)
         return x.grad.numpy(), of_weight.numpy(), None if layer.bias is None else layer.bias.grad.numpy()
 
     def reload(self, layer, case, folder):
@@ -104,6 +102,10 @@ TRANSPOSE = transpose_cases(
 
 @pytest.mark.parametrize("case", CONV + TRANSPOSE, ids=name_of)
 class TestConv(ConvContract):
+    face = TorchFace()
+
+
+class TestGolden(GoldenContract):
     face = TorchFace()
 
 
