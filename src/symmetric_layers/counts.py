@@ -31,9 +31,9 @@ class Bank(namedtuple("Bank", "argument noun filters ndim groups")):
         """The checked numbers of filters per kind, in the order of `KINDS`, kinds without filters left out."""
         if self.filters % self.groups:
             raise misfit("groups", self.groups, self.noun, self.filters)
-        entries = self._entries(symmetry)
+        entries = self.entries(symmetry)
         found = {kind: self._count(kind, value) for kind, value in entries.items() if not isinstance(value, str)}
-        shares = {kind: self._share(kind, value) for kind, value in entries.items() if isinstance(value, str)}
+        shares = {kind: self.share(kind, value) for kind, value in entries.items() if isinstance(value, str)}
         found.update(self._round(shares, sum(found.values())))
         if sum(found.values()) > self.filters or sum(shares.values()) > 1:
             raise SymmetryError(
@@ -48,7 +48,8 @@ class Bank(namedtuple("Bank", "argument noun filters ndim groups")):
         groups = f" in {self.groups} groups" if self.groups > 1 else ""
         return f"{self.filters} {self.noun}{groups}"
 
-    def _entries(self, symmetry: Mapping | None) -> dict[str, Any]:
+    def entries(self, symmetry: Mapping | None) -> dict[str, Any]:
+        """The values per kind, kinds in their canonical spelling; unknown or repeated ones are refused."""
         if symmetry is None:
             return {}
         if not isinstance(symmetry, Mapping):
@@ -83,7 +84,8 @@ class Bank(namedtuple("Bank", "argument noun filters ndim groups")):
             )
         return asked
 
-    def _share(self, kind: str, text: str) -> Fraction:
+    def share(self, kind: str, text: str) -> Fraction:
+        """A percentage as a fraction of the bank."""
         from fractions import Fraction  # here, because importing it takes longer than the rest of the package
 
         match = _PERCENTAGE.fullmatch(text)
@@ -113,6 +115,17 @@ class Bank(namedtuple("Bank", "argument noun filters ndim groups")):
                     f"{orbit_size(kind)}. Expected a larger share. Use a larger percentage, or leave the kind out.",
                     stacklevel=4,
                 )
+
+
+def readable(symmetry: Mapping | None, ndim: int) -> dict[str, Any] | None:
+    """A copy of a `symmetry=` for channels not known yet; what no number of channels could fit is refused."""
+    if symmetry is None:
+        return None
+    bank = Bank("symmetry", "channels", 0, ndim, 1)
+    for kind, value in bank.entries(symmetry).items():
+        if isinstance(value, str):
+            bank.share(kind, value)
+    return dict(symmetry)
 
 
 def misfit(argument: str, number: int, noun: str, total: int) -> SymmetryError:

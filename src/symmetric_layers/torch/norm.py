@@ -29,10 +29,12 @@ class _OrbitBatchNorm(_Host):
         device: Any = None,
         dtype: Any = None,
         *,
+        bias: bool = True,
         symmetry: Mapping[str, int | str] | None = None,
     ) -> None:
         bank = plan(symmetry, num_features, self._letters)
-        super().__init__(bank.stored, eps, momentum, affine, track_running_stats, device, dtype)
+        newer = {} if bias else {"bias": False}  # only newer hosts know this argument
+        super().__init__(bank.stored, eps, momentum, affine, track_running_stats, device, dtype, **newer)
         self.num_features = bank.filters
         self.plan: Plan = bank
 
@@ -109,7 +111,7 @@ class OrbitBatchNorm2d(_OrbitBatchNorm, nn.BatchNorm2d):
 
     Args:
         symmetry: how the channels are arranged: the `symmetry` of the layer before. None: an ordinary batch norm.
-        num_features, eps, momentum, affine, track_running_stats, device, dtype: as in the host.
+        num_features, eps, momentum, affine, track_running_stats, device, dtype, bias: as in the host.
 
     Attributes:
         weight, bias, running_mean, running_var: one entry per orbit and free channel, `(plan.stored,)`.

@@ -1,13 +1,15 @@
 """Pooling over the members of an orbit, and pooling that keeps the k largest values."""
 
+import operator
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from symmetric_layers.counts import readable
 from symmetric_layers.errors import enough_positions, one_of, whole_number
 from symmetric_layers.letters import LETTERS
-from symmetric_layers.orbits import Block, plan
+from symmetric_layers.orbits import Block, Plan, plan
 from symmetric_layers.torch.kernels.channels import per_block
 
 
@@ -39,12 +41,12 @@ class OrbitPool(nn.Module):
 
     def __init__(self, symmetry: Mapping[str, int | str] | None, reduce: str = "mean") -> None:
         super().__init__()
-        self.symmetry = None if symmetry is None else dict(symmetry)
+        self.symmetry = readable(symmetry, len(LETTERS))
         self.reduce = one_of("reduce", reduce, ("mean", "max"))
 
     def forward(self, input: Tensor) -> Tensor:
         """Pools `(N, C, *positions)` over the members of each orbit."""
-        bank = plan(self.symmetry, input.shape[1], len(LETTERS))
+        bank = _plan(self.symmetry, operator.index(input.shape[1]))
 
         def pool(channels: Tensor, block: Block) -> Tensor:
             if not block.kind:
@@ -57,6 +59,12 @@ class OrbitPool(nn.Module):
     def extra_repr(self) -> str:
         """The arguments."""
         return f"{self.symmetry}, reduce={self.reduce!r}"
+
+
+@torch.compiler.assume_constant_result
+def _plan(symmetry: Mapping[str, int | str] | None, channels: int) -> Plan:
+    """The plan of so many channels: a compiler looks its answer up instead of tracing how it is found."""
+    return plan(symmetry, channels, len(LETTERS))
 
 
 class TopKPool(nn.Module):
