@@ -29,20 +29,15 @@ def spread(x: Tensor, plan: Plan, dim: int = -1) -> Tensor:
     if not plan.orbits:
         return x
     parts = []
-    for block in plan.blocks:
-        stored = x.narrow(dim, block.representative, block.orbits)
-        if block.kind:
-            stored = stored.unsqueeze(dim).transpose(dim, dim - 1) if dim != -1 else stored.unsqueeze(-1)
-            sizes = [-1] * stored.dim()
-            sizes[dim] = block.size
-            stored = stored.expand(sizes).flatten(dim - 1, dim)
-        parts.append(stored)
+    for block, stored in zip(plan.blocks, x.split([block.orbits for block in plan.blocks], dim), strict=True):
+        parts.append(stored.repeat_interleave(block.size, dim) if block.kind else stored)
     return join(parts, dim)
 
 
 def per_block(x: Tensor, plan: Plan, dim: int, move: Callable[[Tensor, Block], Tensor]) -> Tensor:
     """Cuts the channels along `dim` into the runs of one kind, moves each, and joins them again."""
-    return join([move(x.narrow(dim, block.filter, block.filters), block) for block in plan.blocks], dim)
+    runs = x.split([block.filters for block in plan.blocks], dim)
+    return join([move(run, block) for run, block in zip(runs, plan.blocks, strict=True)], dim)
 
 
 def join(parts: list[Tensor], dim: int) -> Tensor:

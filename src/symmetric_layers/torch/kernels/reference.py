@@ -37,8 +37,8 @@ def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tenso
     if transposed:
         bank, inputs = inputs, bank
     parts = []
-    for block in plan.blocks:
-        part = weight.narrow(bank, block.representative, block.orbits)
+    # split, not narrow: its gradient is put together in one pass
+    for block, part in zip(plan.blocks, weight.split([block.orbits for block in plan.blocks], bank), strict=True):
         if block.kind:
             orbit = [_mirror(part, plan, letters, inputs) for letters in mirrors(block.kind)]
             part = torch.stack(orbit, bank).flatten(bank - 1, bank)
