@@ -1,0 +1,37 @@
+"""How the benchmarks measure: every candidate in turn, many rounds, medians, one process."""
+
+import pathlib
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+
+ROUNDS = 15
+
+
+def medians(candidates: dict[str, Callable[[], object]], rounds: int = ROUNDS, warm_up: int = 3) -> dict[str, float]:
+    """Seconds per call: the candidates take turns, so that what slows the machine down slows all of them."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(warm_up + rounds):
+        for name, call in candidates.items():
+            start = time.perf_counter()
+            call()
+            if turn >= warm_up:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine() -> str:
+    """The processor and the commit, for the line above a table."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    known = pathlib.Path("/proc/cpuinfo")
+    cpuinfo = known.read_text().splitlines() if known.exists() else []
+    names = [line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, commit {commit or 'unknown'}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
