@@ -1,0 +1,24 @@
+"""The Keras 3 face: mirror-image orbits in the dialect of `keras.layers`, on every backend."""
+
+from symmetric_layers.keras.conv import (
+    SymmetricConv1D,
+    SymmetricConv1DTranspose,
+    SymmetricConv2D,
+    SymmetricConv2DTranspose,
+    SymmetricConv3D,
+    SymmetricConv3DTranspose,
+)
+from symmetric_layers.keras.global_conv import GlobalConv1D
+from symmetric_layers.keras.pool import OrbitPool, TopKPool
+
+__all__ = [
+    "GlobalConv1D",
+    "OrbitPool",
+    "SymmetricConv1D",
+    "SymmetricConv1DTranspose",
+    "SymmetricConv2D",
+    "SymmetricConv2DTranspose",
+    "SymmetricConv3D",
+    "SymmetricConv3DTranspose",
+    "TopKPool",
+]

@@ -1,0 +1,119 @@
+"""Moving tensors along the channels of a plan, and writing out the whole bank from what is stored."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from symmetric_layers.counts import no_mapping
+from symmetric_layers.errors import one_of
+from symmetric_layers.letters import axes, mirrors
+from symmetric_layers.orbits import Block, Plan
+
+
+def expand_kernel(kernel: Any, plan: Plan, transposed: bool = False) -> Any:
+    """The whole bank of filters: every representative, followed by its mirrors.
+
+    Args:
+        kernel: the stored filters, `(*kernel_size, in_channels / groups, stored)`; of a transposed convolution
+            `(*kernel_size, stored, in_channels)`.
+        plan: which filters are mirrors of which.
+        transposed: whether the kernel is laid out as a transposed convolution's.
+
+    Returns:
+        The same with all filters instead of the stored ones: what the host's own layer would hold.
+    """
+    if not plan.orbits:
+        return kernel
+    bank, inputs = (-2, -1) if transposed else (-1, -2)
+    kernel = ops.convert_to_tensor(kernel)
+    shape = list(kernel.shape)
+    if plan.groups > 1:
+        kernel, inputs = ops.reshape(kernel, [*shape[:-1], plan.groups, shape[-1] // plan.groups]), -3
+
+    def expand(part: Any, block: Block) -> Any:
+        if not block.kind:
+            return part
+        orbit = [_mirror(part, plan, letters, inputs) for letters in mirrors(block.kind)]
+        full = list(part.shape)
+        full[bank] = block.filters
+        return ops.reshape(ops.stack(orbit, axis=bank), full)
+
+    full = per_stored_block(kernel, plan, bank, expand)
+    shape[bank] = plan.filters
+    return ops.reshape(full, shape) if plan.groups > 1 else full
+
+
+def expand_bias(bias: Any, plan: Plan) -> Any:
+    """One bias per filter, from one per representative."""
+    if not plan.orbits:
+        return bias
+    bias = ops.convert_to_tensor(bias)
+    if plan.groups > 1:
+        bias = ops.reshape(bias, [plan.groups, -1])
+    full = per_stored_block(bias, plan, -1, lambda part, block: ops.repeat(part, block.size, axis=-1))
+    return ops.reshape(full, [-1]) if plan.groups > 1 else full
+
+
+def exchange(x: Any, plan: Plan, letters: str, axis: int) -> Any:
+    """Exchanges the channels along `axis` (negative) with their mirrors; a group's channels where there are groups.
+
+    Equivalent to: `ops.take(x, plan.exchange(letters), axis)`, without an index.
+    """
+
+    def swap(channels: Any, block: Block) -> Any:
+        shape = list(channels.shape)
+        bits = [2] * len(block.kind)
+        mirrored = [axis - bit for bit, letter in enumerate(block.kind) if letter in letters]
+        if not mirrored:
+            return channels
+        unfolded = ops.reshape(channels, [*shape[:axis], block.orbits, *bits, *shape[len(shape) + axis + 1 :]])
+        return ops.reshape(ops.flip(unfolded, axis=mirrored), shape)
+
+    return per_block(x, plan, axis, swap)
+
+
+def per_block(x: Any, plan: Plan, axis: int, move: Callable[[Any, Block], Any]) -> Any:
+    """Cuts the channels along `axis` into the runs of one kind, moves each, and joins them again."""
+    return _per_run(x, plan, axis, move, [block.filter for block in plan.blocks[1:]])
+
+
+def per_stored_block(x: Any, plan: Plan, axis: int, move: Callable[[Any, Block], Any]) -> Any:
+    """As `per_block`, where there is one entry per stored filter along `axis`."""
+    return _per_run(x, plan, axis, move, [block.representative for block in plan.blocks[1:]])
+
+
+def channel_axis(data_format: str) -> int:
+    """Which axis of a tensor holds the channels."""
+    return -1 if data_format == "channels_last" else 1
+
+
+def known_format(data_format: Any) -> str:
+    """The data format; where None is given, the one that Keras is configured for."""
+    if data_format is None:
+        return keras.config.image_data_format()
+    return one_of("data_format", data_format, ("channels_last", "channels_first"))
+
+
+def plain(argument: str, symmetry: Any) -> dict[str, int | str] | None:
+    """The symmetry as it was given, in numbers that a config can hold."""
+    if symmetry is None:
+        return None
+    if not isinstance(symmetry, Mapping):
+        raise no_mapping(argument, symmetry)
+    return {kind: value if isinstance(value, str) else operator.index(value) for kind, value in symmetry.items()}
+
+
+def _mirror(kernel: Any, plan: Plan, letters: str, inputs: int) -> Any:
+    if not letters:
+        return kernel
+    mirrored = ops.flip(kernel, axis=[plan.ndim + axis for axis in axes(letters)])
+    return mirrored if plan.inputs is None else exchange(mirrored, plan.inputs, letters, inputs)
+
+
+def _per_run(x: Any, plan: Plan, axis: int, move: Callable[[Any, Block], Any], cuts: list[int]) -> Any:
+    runs = ops.split(x, cuts, axis=axis) if cuts else [x]
+    moved = [move(run, block) for run, block in zip(runs, plan.blocks, strict=True)]
+    return ops.concatenate(moved, axis=axis) if cuts else moved[0]
