@@ -59,7 +59,10 @@ class Plan:
         ndim: how many spatial axes a filter has.
         groups: how many groups share the bank, as in a grouped convolution.
         inputs: the plan of the input channels, or None where they are ordinary pictures.
-        blocks: the runs of one kind inside *each* group.
+        depthwise: whether every channel is filtered alone (as many groups as filters and input channels, and
+            `in_symmetry`): then the mirrors of a filter stand in other groups, and all groups are one bank.
+        banks: how many banks the filters fall into: one per group, or a single one where the layer is depthwise.
+        blocks: the runs of one kind inside *each* bank.
         stored: how many filters are stored: the orbits and the free filters.
         representative: per filter, the index of the stored filter it reads.
         mirror: per filter, the letters along which it reads it backwards (`''` for the representative itself).
@@ -69,7 +72,9 @@ class Plan:
 
     __slots__ = (
         "_hash",
+        "banks",
         "blocks",
+        "depthwise",
         "filters",
         "free",
         "groups",
@@ -80,13 +85,15 @@ class Plan:
         "representative",
         "stored",
         "symmetry",
-    )  # fmt: skip
+    )
 
     symmetry: tuple[tuple[str, int], ...]
     filters: int
     ndim: int
     groups: int
     inputs: Plan | None
+    depthwise: bool
+    banks: int
     blocks: tuple[Block, ...]
     stored: int
     representative: tuple[int, ...]
@@ -103,13 +110,15 @@ class Plan:
         groups: int = 1,
         inputs: Plan | None = None,
     ) -> None:
-        blocks = _blocks(symmetry, filters, groups)
+        depthwise = inputs is not None and _depthwise(filters, groups, inputs.filters)
+        banks = 1 if depthwise else groups
+        blocks = _blocks(symmetry, filters, banks)
         stored = sum(block.orbits for block in blocks)
         runs = [
             block._replace(
-                filter=block.filter + group * (filters // groups), representative=block.representative + group * stored
+                filter=block.filter + bank * (filters // banks), representative=block.representative + bank * stored
             )
-            for group in range(groups)
+            for bank in range(banks)
             for block in blocks
         ]
         values = {
@@ -118,8 +127,10 @@ class Plan:
             "ndim": ndim,
             "groups": groups,
             "inputs": inputs,
+            "depthwise": depthwise,
+            "banks": banks,
             "blocks": blocks,
-            "stored": stored * groups,
+            "stored": stored * banks,
             "representative": tuple(chain.from_iterable(_representatives(run) for run in runs)),
             "mirror": tuple(chain.from_iterable(mirrors(run.kind) * run.orbits for run in runs)),
             "orbits": tuple(chain.from_iterable(_orbits(run) for run in runs if run.kind)),
@@ -183,8 +194,10 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [f"{self.filters} filters from {self.stored} stored ({self.ndim}-D)"]
-        if self.groups != 1:
-            lines[0] += f", in {self.groups} groups, each:"
+        if self.banks != 1:
+            lines[0] += f", in {self.banks} groups, each:"
+        if self.depthwise:
+            lines[0] += ", each on its own channel:"
         lines += [_draw(block, self.ndim) for block in self.blocks]
         if self.inputs is not None:
             lines.append(f"  reads {self.inputs.filters} channels that are orbits: {self.inputs.counts!r}")
@@ -211,7 +224,8 @@ def plan(
             up furthest rounds down instead. With groups, percentages are of each group. None: all free.
         filters: how many filters there are, the output channels of the layer.
         ndim: how many spatial axes a filter has: 1 knows `'h'`, 2 also `'v'`, 3 also `'z'`.
-        groups: the groups of the convolution. Every count must fill each group with whole orbits.
+        groups: the groups of the convolution. Every count must fill each group with whole orbits; only a depthwise
+            layer with `in_symmetry` (as many groups as filters and input channels) has its mirrors in other groups.
         in_symmetry: how the *input* channels are arranged: the `symmetry` of the layer before, None for pictures.
             A mirror filter then also exchanges its input channels with their mirrors.
         in_channels: how many input channels there are; needed with `in_symmetry`.
@@ -236,8 +250,10 @@ def plan(
     groups = whole_number("groups", groups, 1)
     if in_channels is not None and whole_number("in_channels", in_channels) % groups:
         raise misfit("groups", groups, "input channels", in_channels)
-    outputs = Bank("symmetry", "filters", whole_number("filters", filters), ndim, groups)
-    counts = outputs.counts(symmetry)
+    filters = whole_number("filters", filters)
+    depthwise = bool(in_symmetry) and _depthwise(filters, groups, in_channels)
+    banks = 1 if depthwise else groups
+    counts = Bank("symmetry", "filters", filters, ndim, banks).counts(symmetry)
     inputs = None
     if in_symmetry:
         if in_channels is None:
@@ -245,18 +261,26 @@ def plan(
                 "in_channels: None does not say how many channels in_symmetry arranges. "
                 "Expected a whole number. Pass the input channels of the layer."
             )
-        bank = Bank("in_symmetry", "input channels", int(in_channels), ndim, groups)
-        in_counts = bank.counts(in_symmetry)
+        in_counts = Bank("in_symmetry", "input channels", int(in_channels), ndim, banks).counts(in_symmetry)
         _check_letters(counts, in_counts)
-        inputs = _cached(in_counts, bank.filters, ndim, groups, None) if in_counts else None
+        if depthwise and counts and counts != in_counts:
+            raise SymmetryError(
+                f"in_symmetry: {dict(in_counts)!r} is not the symmetry {dict(counts)!r} of a depthwise layer. "
+                "Expected both to be the same. Use one of them for both."
+            )
+        inputs = _cached(in_counts, int(in_channels), ndim, banks, None) if in_counts else None
     elif in_symmetry is not None and not isinstance(in_symmetry, Mapping):
         raise no_mapping("in_symmetry", in_symmetry)
-    return _cached(counts, outputs.filters, ndim, groups, inputs)
+    return _cached(counts, filters, ndim, groups, inputs)
 
 
 @lru_cache(maxsize=1024)
 def _cached(symmetry: tuple[tuple[str, int], ...], filters: int, ndim: int, groups: int, inputs: Plan | None) -> Plan:
     return Plan(symmetry, filters, ndim, groups, inputs)
+
+
+def _depthwise(filters: int, groups: int, in_channels: int | None) -> bool:
+    return groups > 1 and groups == filters == in_channels
 
 
 def _check_letters(counts: tuple[tuple[str, int], ...], in_counts: tuple[tuple[str, int], ...]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from symmetric_layers.errors import yes_or_no
+from symmetric_layers.errors import one_of, yes_or_no
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.kernels import conv, conv_transpose, expand_bias, expand_weight
 
@@ -23,13 +23,14 @@ class _Symmetric(_Host):
 
     plan: Plan | None = None  # set before the parameters are made; None only while the host's constructor runs
     share_bias: bool
+    grid: str
 
-    def _store(self, bank: Plan, share_bias: bool) -> None:
+    def _store(self, bank: Plan, share_bias: bool, grid: str) -> None:
         """Replaces the host's parameters by the stored ones, and initialises them."""
-        self.plan, self.share_bias = bank, share_bias
+        self.plan, self.share_bias, self.grid = bank, share_bias, grid
         if bank.orbits:
             shape = list(self.weight.shape)
-            if self.transposed:
+            if self.transposed and not bank.depthwise:
                 shape[1] = bank.stored // bank.groups
             else:
                 shape[0] = bank.stored
@@ -70,6 +71,8 @@ class _Symmetric(_Host):
             text += f", symmetry={self._plan.counts}"
             if not self.share_bias:
                 text += ", share_bias=False"
+            if self.grid != "shared":
+                text += f", grid={self.grid!r}"
         if self._plan.inputs is not None:
             text += f", in_symmetry={self._plan.inputs.counts}"
         return text
@@ -101,9 +104,11 @@ class _SymmetricConv(_Symmetric):
         symmetry: Mapping[str, int | str] | None = None,
         share_bias: bool = True,
         in_symmetry: Mapping[str, int | str] | None = None,
+        grid: str = "shared",
     ) -> None:
         bank = plan(symmetry, out_channels, self._rank, groups, in_symmetry, in_channels)
         share_bias = yes_or_no("share_bias", share_bias)
+        grid = one_of("grid", grid, ("shared", "mirrored"))
         arguments: Any = (
             in_channels,
             out_channels,
@@ -118,7 +123,7 @@ class _SymmetricConv(_Symmetric):
             dtype,
         )
         super().__init__(*arguments)
-        self._store(bank, share_bias)
+        self._store(bank, share_bias, grid)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves `(N, in_channels, *positions)`, or one picture without N, as the host's layer does."""
@@ -128,6 +133,7 @@ class _SymmetricConv(_Symmetric):
             self.bias,
             self._plan,
             share_bias=self.share_bias,
+            grid=self.grid,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
@@ -156,15 +162,17 @@ class _SymmetricConvTranspose(_Symmetric):
         symmetry: Mapping[str, int | str] | None = None,
         share_bias: bool = True,
         in_symmetry: Mapping[str, int | str] | None = None,
+        grid: str = "shared",
     ) -> None:
         bank = plan(symmetry, out_channels, self._rank, groups, in_symmetry, in_channels)
         share_bias = yes_or_no("share_bias", share_bias)
+        grid = one_of("grid", grid, ("shared", "mirrored"))
         arguments: Any = (
             in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
             padding_mode, device, dtype,
         )  # fmt: skip
         super().__init__(*arguments)
-        self._store(bank, share_bias)
+        self._store(bank, share_bias, grid)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Spreads `(N, in_channels, *positions)` out as the host's layer does, to `output_size` where one is given."""
@@ -174,6 +182,7 @@ class _SymmetricConvTranspose(_Symmetric):
             self.bias,
             self._plan,
             share_bias=self.share_bias,
+            grid=self.grid,
             stride=self.stride,
             padding=self.padding,  # type: ignore[arg-type]
             output_padding=self.output_padding if output_size is None else self._missing(input, list(output_size)),
@@ -229,6 +238,9 @@ class SymmetricConv2d(_SymmetricConv, nn.Conv2d):
         share_bias: one bias per orbit (True, what the law needs) or one per filter.
         in_symmetry: how the input channels are arranged: the `symmetry` of the layer before. Mirrors then also
             exchange their input channels. None where the input is an ordinary picture.
+        grid: `'shared'`: one ordinary convolution with `full_weight()`. `'mirrored'`: a mirror also samples the
+            mirrored grid (flip, convolve with the representative, flip back), so that the law holds at every size;
+            where the condition above holds anyway, both are the same.
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype:
             as in the host. With groups, every group holds its own bank.
 

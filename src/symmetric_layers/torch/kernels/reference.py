@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symmetric_layers.letters import axes, mirrors
+from symmetric_layers.letters import LETTERS, axes, mirrors
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.channels import exchange, join, spread
+from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -23,7 +24,7 @@ def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tenso
     Args:
         weight: the stored filters, `(stored, in_channels / groups, *kernel)`; of a transposed convolution
             `(in_channels, stored / groups, *kernel)`.
-        plan: which filters are mirrors of which.
+        plan: which filters are mirrors of which. A depthwise plan's weight is `(stored, 1, *kernel)` either way.
         transposed: whether the weight is laid out as a transposed convolution's.
 
     Returns:
@@ -31,10 +32,10 @@ def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tenso
     """
     if not plan.orbits:
         return weight
-    if plan.groups > 1:
-        weight = weight.unflatten(0, (plan.groups, -1))
+    if plan.banks > 1:
+        weight = weight.unflatten(0, (plan.banks, -1))
     bank, inputs = -plan.ndim - 2, -plan.ndim - 1
-    if transposed:
+    if transposed and not plan.depthwise:
         bank, inputs = inputs, bank
     parts = []
     # split, not narrow: its gradient is put together in one pass
@@ -44,15 +45,15 @@ def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tenso
             part = torch.stack(orbit, bank).flatten(bank - 1, bank)
         parts.append(part)
     full = join(parts, bank)
-    return full.flatten(0, 1) if plan.groups > 1 else full
+    return full.flatten(0, 1) if plan.banks > 1 else full
 
 
 def expand_bias(bias: Tensor | None, plan: Plan, share_bias: bool) -> Tensor | None:
     """One bias per filter: its representative's where biases are shared, `None` where there are none."""
     if bias is None or not share_bias:
         return bias
-    if plan.groups > 1:
-        return spread(bias.unflatten(0, (plan.groups, -1)), plan).flatten()
+    if plan.banks > 1:
+        return spread(bias.unflatten(0, (plan.banks, -1)), plan).flatten()
     return spread(bias, plan)
 
 
@@ -67,13 +68,25 @@ def conv(
     padding: str | Sequence[int],
     dilation: Sequence[int],
     padding_mode: str,
+    grid: str,
 ) -> Tensor:
     """`F.conv1d`, `F.conv2d` or `F.conv3d` with the whole bank; `weight` and `bias` are what is stored."""
     full_weight, full_bias = expand_weight(weight, plan), expand_bias(bias, plan, share_bias)
-    if padding_mode != "zeros":
-        x = F.pad(x, _both_sides(padding, weight.shape[2:], dilation), mode=padding_mode)
-        padding = (0,) * plan.ndim
-    return _CONV[plan.ndim](x, full_weight, full_bias, stride, padding, dilation, plan.groups)
+    pads = both_sides(padding, weight.shape[2:], dilation)
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        inside = padding
+        if padding_mode != "zeros":
+            x = F.pad(x, [side for pair in reversed(pads) for side in pair], mode=padding_mode)
+            inside = (0,) * plan.ndim
+        return _CONV[plan.ndim](x, weight, bias, stride, inside, dilation, groups)
+
+    letters = ""
+    if grid == "mirrored" and plan.orbits:
+        letters = lopsided(x.shape[-plan.ndim :], pads, weight.shape[2:], stride, dilation)
+    if letters:
+        return on_mirrored_grid(run, x, full_weight, full_bias, plan, letters, filters_dim=0)
+    return run(x, full_weight, full_bias, plan.groups)
 
 
 def conv_transpose(
@@ -87,26 +100,37 @@ def conv_transpose(
     padding: Sequence[int],
     output_padding: Sequence[int],
     dilation: Sequence[int],
+    grid: str,
 ) -> Tensor:
     """`F.conv_transpose1d`, `2d` or `3d` with the whole bank; `weight` and `bias` are what is stored."""
     full_weight, full_bias = expand_weight(weight, plan, transposed=True), expand_bias(bias, plan, share_bias)
-    return _CONV_TRANSPOSE[plan.ndim](x, full_weight, full_bias, stride, padding, output_padding, plan.groups, dilation)
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        return _CONV_TRANSPOSE[plan.ndim](x, weight, bias, stride, padding, output_padding, groups, dilation)
+
+    letters = ""
+    if grid == "mirrored" and plan.orbits:
+        one_sided = zip(LETTERS, reversed(output_padding), strict=False)
+        letters = "".join(letter for letter, more in one_sided if more)
+    if letters:
+        return on_mirrored_grid(run, x, full_weight, full_bias, plan, letters, filters_dim=1)
+    return run(x, full_weight, full_bias, plan.groups)
 
 
 def _mirror(weight: Tensor, plan: Plan, letters: str, inputs: int) -> Tensor:
     if not letters:
         return weight
     mirrored = weight.flip(axes(letters))
-    return mirrored if plan.inputs is None else exchange(mirrored, plan.inputs, letters, inputs)
+    return mirrored if plan.inputs is None or plan.depthwise else exchange(mirrored, plan.inputs, letters, inputs)
 
 
-def _both_sides(padding: str | Sequence[int], kernel_size: Sequence[int], dilation: Sequence[int]) -> list[int]:
-    """The padding as `F.pad` wants it: last axis first, before and after. `'same'` pads the odd one after."""
+def both_sides(
+    padding: str | Sequence[int], kernel_size: Sequence[int], dilation: Sequence[int]
+) -> list[tuple[int, int]]:
+    """The padding before and after, per axis. `'same'` pads the odd one after, as the host does."""
     if padding == "same":
         totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
-        pairs = [(total // 2, total - total // 2) for total in totals]
-    elif padding == "valid":
-        pairs = [(0, 0)] * len(kernel_size)
-    else:
-        pairs = [(int(p), int(p)) for p in padding]
-    return [side for pair in reversed(pairs) for side in pair]
+        return [(total // 2, total - total // 2) for total in totals]
+    if padding == "valid":
+        return [(0, 0)] * len(kernel_size)
+    return [(int(p), int(p)) for p in padding]

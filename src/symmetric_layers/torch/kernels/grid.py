@@ -1,0 +1,69 @@
+"""The mirrored grid: a mirror is `flip . convolution . flip`, whatever the size of the picture.
+
+Where stride and size do not fit together, or padding is lopsided, the flipped filter sits on the wrong grid. A mirror
+that is *defined* as the representative's convolution seen in a mirror samples the mirrored grid, and the law holds at
+every size. Where the geometry is symmetric both are the same thing, and nothing is done here.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from symmetric_layers.letters import LETTERS, axes
+from symmetric_layers.orbits import Plan
+
+Run = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]  # input, filters, biases, groups
+
+
+def lopsided(
+    sizes: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> str:
+    """The letters along which a convolution's grid is not its own mirror image, for pictures of this size."""
+    geometry = zip(sizes, pads, kernel_size, stride, dilation, strict=True)
+    crooked = [
+        before != after or (n + before + after - d * (k - 1) - 1) % s != 0 for n, (before, after), k, s, d in geometry
+    ]
+    return "".join(letter for letter, wrong in zip(LETTERS, reversed(crooked), strict=False) if wrong)
+
+
+def on_mirrored_grid(
+    run: Run, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, letters: str, filters_dim: int
+) -> Tensor:
+    """Runs the filters that are mirrored along any of the letters in the mirror, the others as they are.
+
+    Args:
+        run: the convolution, without its mirrors.
+        x: the input.
+        weight: all filters, `bias` their biases.
+        plan: which of them are mirrored along what.
+        letters: along which the grid is lopsided.
+        filters_dim: the axis of `weight` that counts the filters (of one group, where they are not the first axis).
+    """
+    classes: dict[str, list[int]] = {}
+    for filter_, mirror in enumerate(plan.mirror):
+        classes.setdefault("".join(letter for letter in mirror if letter in letters), []).append(filter_)
+    answers = []
+    for mirrored, chosen in classes.items():
+        index = torch.tensor(chosen, device=x.device)
+        flipped = list(axes(mirrored))
+        filters = _pick(weight, index, plan, filters_dim).flip(flipped)
+        biases = None if bias is None else bias.index_select(0, index)
+        inputs = x.index_select(-plan.ndim - 1, index) if plan.depthwise else x
+        groups = len(chosen) if plan.depthwise else plan.groups
+        answers.append(run(inputs.flip(flipped), filters, biases, groups).flip(flipped))
+    order = [filter_ for chosen in classes.values() for filter_ in chosen]
+    back = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=x.device)
+    return torch.cat(answers, -plan.ndim - 1).index_select(-plan.ndim - 1, back)
+
+
+def _pick(weight: Tensor, index: Tensor, plan: Plan, filters_dim: int) -> Tensor:
+    if filters_dim == 0 or plan.depthwise:
+        return weight.index_select(0, index)
+    per_group = weight.shape[filters_dim]
+    inside = index[: len(index) // plan.groups] if plan.groups > 1 else index
+    return weight.index_select(filters_dim, inside % per_group)
