@@ -74,7 +74,9 @@ def test_exchanging_channels_before_or_after_is_the_same(rank, training, toleran
         assert np.abs(mirrored - expected).max() > 0.1, "an ordinary batch norm breaks the law"
 
 
-@pytest.mark.parametrize("arguments", [{}, {"momentum": None}, {"affine": False}, {"bias": False}, {"track_running_stats": False}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"momentum": None}, {"affine": False}, {"bias": False}, {"track_running_stats": False}]
+)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_one_orbit_a_channel_is_the_host_with_more_positions(rank, arguments, tolerance):
     kind = {1: "h", 2: "hv", 3: "hvz"}[rank]

@@ -9,14 +9,32 @@ from symmetric_layers.torch.conv import (
     SymmetricConvTranspose3d,
 )
 from symmetric_layers.torch.global_conv import GlobalConv1d
+from symmetric_layers.torch.invariant import (
+    InvariantConv1d,
+    InvariantConv2d,
+    InvariantConv3d,
+    InvariantConvTranspose1d,
+    InvariantConvTranspose2d,
+    InvariantConvTranspose3d,
+    OrbitLinear,
+)
+from symmetric_layers.torch.mirrored import Mirrored
 from symmetric_layers.torch.norm import OrbitBatchNorm1d, OrbitBatchNorm2d, OrbitBatchNorm3d
 from symmetric_layers.torch.pool import OrbitPool, TopKPool
 
 __all__ = [
     "GlobalConv1d",
+    "InvariantConv1d",
+    "InvariantConv2d",
+    "InvariantConv3d",
+    "InvariantConvTranspose1d",
+    "InvariantConvTranspose2d",
+    "InvariantConvTranspose3d",
+    "Mirrored",
     "OrbitBatchNorm1d",
     "OrbitBatchNorm2d",
     "OrbitBatchNorm3d",
+    "OrbitLinear",
     "OrbitPool",
     "SymmetricConv1d",
     "SymmetricConv2d",

@@ -185,29 +185,33 @@ class _SymmetricConvTranspose(_Symmetric):
             grid=self.grid,
             stride=self.stride,
             padding=self.padding,  # type: ignore[arg-type]
-            output_padding=self.output_padding if output_size is None else self._missing(input, list(output_size)),
+            output_padding=output_padding_for(self, input, output_size),
             dilation=self.dilation,
         )
 
-    def _missing(self, input: Tensor, output_size: list[int]) -> list[int]:
-        """The output padding that reaches `output_size`; refused with the host's sentences where none does."""
-        rank, leading = self._rank, input.dim() - self._rank
-        if len(output_size) == leading + rank:
-            output_size = output_size[leading:]
-        if len(output_size) != rank:
-            raise ValueError(
-                f"ConvTranspose{rank}D: for {input.dim()}D input, output_size must have {rank} "
-                f"or {leading + rank} elements (got {len(output_size)})"
-            )
-        geometry = zip(input.shape[leading:], self.stride, self.padding, self.kernel_size, self.dilation, strict=True)
-        least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, k, d in geometry]  # type: ignore[operator]
-        most = [size + s - 1 for size, s in zip(least, self.stride, strict=True)]
-        if any(not low <= size <= high for low, size, high in zip(least, output_size, most, strict=True)):
-            raise ValueError(
-                f"requested an output size of {output_size}, but valid sizes range "
-                f"from {least} to {most} (for an input of {input.size()[2:]})"
-            )
-        return [size - low for size, low in zip(output_size, least, strict=True)]
+
+def output_padding_for(layer: _Host, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...] | list[int]:
+    """The output padding that reaches `output_size`; refused with the host's sentences where none does."""
+    if output_size is None:
+        return layer.output_padding
+    rank = len(layer.kernel_size)
+    leading = input.dim() - rank
+    wanted = list(output_size[leading:] if len(output_size) == leading + rank else output_size)
+    if len(wanted) != rank:
+        raise ValueError(
+            f"ConvTranspose{rank}D: for {input.dim()}D input, output_size must have {rank} "
+            f"or {leading + rank} elements (got {len(wanted)})"
+        )
+    padding: Any = layer.padding
+    axes = zip(input.shape[leading:], layer.stride, padding, layer.kernel_size, layer.dilation, strict=True)
+    least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, k, d in axes]
+    most = [size + s - 1 for size, s in zip(least, layer.stride, strict=True)]
+    if any(not low <= size <= high for low, size, high in zip(least, wanted, most, strict=True)):
+        raise ValueError(
+            f"requested an output size of {wanted}, but valid sizes range "
+            f"from {least} to {most} (for an input of {input.size()[2:]})"
+        )
+    return [size - low for size, low in zip(wanted, least, strict=True)]
 
 
 class SymmetricConv1d(_SymmetricConv, nn.Conv1d):

@@ -44,21 +44,42 @@ def on_mirrored_grid(
         letters: along which the grid is lopsided.
         filters_dim: the axis of `weight` that counts the filters (of one group, where they are not the first axis).
     """
-    classes: dict[str, list[int]] = {}
-    for filter_, mirror in enumerate(plan.mirror):
-        classes.setdefault("".join(letter for letter in mirror if letter in letters), []).append(filter_)
-    answers = []
-    for mirrored, chosen in classes.items():
-        index = torch.tensor(chosen, device=x.device)
+    dim = -plan.ndim - 1
+
+    def answer(mirrored: str, index: Tensor) -> Tensor:
         flipped = list(axes(mirrored))
         filters = _pick(weight, index, plan, filters_dim).flip(flipped)
         biases = None if bias is None else bias.index_select(0, index)
-        inputs = x.index_select(-plan.ndim - 1, index) if plan.depthwise else x
-        groups = len(chosen) if plan.depthwise else plan.groups
-        answers.append(run(inputs.flip(flipped), filters, biases, groups).flip(flipped))
-    order = [filter_ for chosen in classes.values() for filter_ in chosen]
-    back = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=x.device)
-    return torch.cat(answers, -plan.ndim - 1).index_select(-plan.ndim - 1, back)
+        inputs = x.index_select(dim, index) if plan.depthwise else x
+        return run(inputs.flip(flipped), filters, biases, len(index) if plan.depthwise else plan.groups).flip(flipped)
+
+    return by_mirror(answer, plan, letters, dim, x.device)
+
+
+def by_mirror(
+    answer: Callable[[str, Tensor], Tensor], plan: Plan, letters: str, dim: int, device: torch.device
+) -> Tensor:
+    """Asks for the channels that are mirrored along the same of the letters together, and puts the answers in order.
+
+    Args:
+        answer: gives the channels whose indices it gets, for the letters along which they are mirrored.
+        plan: which channels are mirrored along what.
+        letters: the letters that matter.
+        dim: the axis that counts the channels of the answers.
+        device: where the indices are needed.
+    """
+    classes: dict[str, list[int]] = {}
+    for channel, mirror in enumerate(plan.mirror):
+        classes.setdefault("".join(letter for letter in mirror if letter in letters), []).append(channel)
+    answers = [answer(mirrored, torch.tensor(chosen, device=device)) for mirrored, chosen in classes.items()]
+    order = [channel for chosen in classes.values() for channel in chosen]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return torch.cat(answers, dim).index_select(dim, torch.tensor(back, device=device))
+
+
+def one_sided(output_padding: Sequence[int]) -> str:
+    """The letters along which a transposed convolution adds output padding, which is lopsided."""
+    return "".join(letter for letter, more in zip(LETTERS, reversed(output_padding), strict=False) if more)
 
 
 def _pick(weight: Tensor, index: Tensor, plan: Plan, filters_dim: int) -> Tensor:

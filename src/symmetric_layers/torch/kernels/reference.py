@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symmetric_layers.letters import LETTERS, axes, mirrors
+from symmetric_layers.letters import axes, mirrors
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.channels import exchange, join, spread
-from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid
+from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid, one_sided
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -108,10 +108,7 @@ def conv_transpose(
     def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
         return _CONV_TRANSPOSE[plan.ndim](x, weight, bias, stride, padding, output_padding, groups, dilation)
 
-    letters = ""
-    if grid == "mirrored" and plan.orbits:
-        one_sided = zip(LETTERS, reversed(output_padding), strict=False)
-        letters = "".join(letter for letter, more in one_sided if more)
+    letters = one_sided(output_padding) if grid == "mirrored" and plan.orbits else ""
     if letters:
         return on_mirrored_grid(run, x, full_weight, full_bias, plan, letters, filters_dim=1)
     return run(x, full_weight, full_bias, plan.groups)

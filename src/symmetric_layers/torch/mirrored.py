@@ -1,0 +1,107 @@
+"""Any channelwise operator, made to obey the mirror law on orbits of channels at every size."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from symmetric_layers.counts import readable
+from symmetric_layers.letters import LETTERS, axes
+from symmetric_layers.orbits import Plan, plan
+from symmetric_layers.torch.kernels.grid import by_mirror
+
+
+class Mirrored(nn.Module):
+    """An operator that treats every channel by itself, seen in the mirror by the mirrors of an orbit.
+
+    Max pooling with stride 2 pairs columns 0 and 1, 2 and 3, ...: on a picture of odd width its mirror image pairs
+    others, and the law is lost. Here the mirrors of an orbit are pooled in the mirror.
+
+    Equivalent to: `flip . operator . flip` on the channels that are mirrored, the operator on the others.
+
+    Law: where the channels of the input are orbits, mirroring the input and exchanging its channels mirrors the output
+    and exchanges its channels; at every size.
+
+    Args:
+        operator: a module (or function) that maps `(N, C, *positions)` to `(N, C, *new positions)`, channel by channel:
+            pooling, interpolation, blurring.
+        symmetry: how the channels are arranged: the `symmetry` of the layer before.
+
+    Shape:
+        What the operator gives.
+
+    Raises:
+        SymmetryError: for a symmetry that cannot be read, or (when called) that the channels do not fit.
+
+    Example:
+        >>> pool = Mirrored(nn.MaxPool2d(2), {'h': 4})
+        >>> x = torch.randn(1, 4, 7, 7)
+        >>> torch.equal(pool(x[:, [1, 0, 3, 2]].flip(-1)), pool(x)[:, [1, 0, 3, 2]].flip(-1))
+        True
+    """
+
+    def __init__(self, operator: Callable[..., Tensor], symmetry: Mapping[str, int | str] | None) -> None:
+        super().__init__()
+        self.operator = operator
+        self.symmetry = readable(symmetry, len(LETTERS))
+
+    def forward(self, input: Tensor, *more: Any) -> Tensor:
+        """Applies the operator to `(N, C, *positions)`, in the mirror where channels are mirrors."""
+        bank = _plan(self.symmetry, input.shape[1])
+        letters = "".join(letter for letter in LETTERS[: input.dim() - 2] if any(letter in kind for kind in bank.kinds))
+        crooked = "".join(letter for letter in letters if not obeys(self.operator, input.shape, letter))
+        if not crooked:
+            return self.operator(input, *more)
+
+        def answer(mirrored: str, index: Tensor) -> Tensor:
+            flipped = list(axes(mirrored))
+            return self.operator(input.index_select(1, index).flip(flipped), *more).flip(flipped)
+
+        return by_mirror(answer, bank, crooked, 1, input.device)
+
+    def extra_repr(self) -> str:
+        """The symmetry."""
+        return f"symmetry={self.symmetry}"
+
+
+@torch.compiler.assume_constant_result
+def _plan(symmetry: Mapping[str, int | str] | None, channels: int) -> Plan:
+    return plan(symmetry, channels, len(LETTERS))
+
+
+_POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d,
+    nn.LPPool3d,
+)  # fmt: skip
+_ADAPTIVE = (
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d, nn.Identity,
+)  # fmt: skip
+
+
+def obeys(operator: Callable[..., Tensor], shape: tuple[int, ...], letter: str) -> bool:
+    """Whether an operator is known to mirror its answer, for pictures of this shape; what is unknown is not."""
+    if isinstance(operator, _ADAPTIVE):
+        return True
+    (axis,) = axes(letter)
+    if isinstance(operator, _POOLS):
+        kernel, stride, padding, dilation = (
+            _along(getattr(operator, name, usual), axis)
+            for name, usual in (("kernel_size", 1), ("stride", None), ("padding", 0), ("dilation", 1))
+        )
+        return (shape[axis] + 2 * padding - dilation * (kernel - 1) - 1) % (stride or kernel) == 0
+    if isinstance(operator, nn.Upsample):
+        return (operator.mode != "nearest" and operator.size is not None) or _whole(operator, shape, axis)
+    return False
+
+
+def _along(value: Any, axis: int) -> Any:
+    return value[axis] if isinstance(value, (tuple, list)) else value
+
+
+def _whole(upsample: nn.Upsample, shape: tuple[int, ...], axis: int) -> bool:
+    """Whether every pixel becomes a whole number of pixels."""
+    if upsample.size is not None:
+        return _along(upsample.size, axis) % shape[axis] == 0
+    return float(_along(upsample.scale_factor, axis)).is_integer()
