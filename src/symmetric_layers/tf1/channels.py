@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import lru_cache, reduce
 
 import tensorflow as tf
 
@@ -31,15 +32,31 @@ def expand_kernel(kernel: tf.Variable, plan: Plan, transposed: bool = False) -> 
     """
     if not plan.orbits:
         return tf.convert_to_tensor(kernel)
-    bank, inputs = (-2, -1) if transposed else (-1, -2)
+    sizes = kernel.shape.as_list()
+    size, channels = sizes[: plan.ndim], sizes[-1 if transposed else -2]
+    taps = reduce(operator.mul, size)
+    # one row per tap and channel: a mirror reads the same rows in another order
+    if transposed:
+        rows = tf.transpose(tf.reshape(kernel, [taps, plan.stored, channels]), [0, 2, 1])
+    else:
+        rows = tf.reshape(kernel, [taps, channels, plan.stored])
 
     def orbit(part: tf.Tensor, block: Block) -> tf.Tensor:
         if not block.kind:
             return part
-        members = [_mirror(part, plan, letters, inputs) for letters in mirrors(block.kind)]
-        return _reshape_along(tf.stack(members, part.shape.ndims + bank + 1), part.shape, bank, [block.filters])
+        letters = mirrors(block.kind)
+        order = tf.constant([_taps(tuple(size), mirrored) for mirrored in letters])
+        if plan.inputs is not None:
+            exchange = [plan.inputs.exchange(mirrored) if mirrored else tuple(range(channels)) for mirrored in letters]
+            order = order[:, :, tf.newaxis] * channels + tf.constant(exchange)[:, tf.newaxis]
+            part = tf.reshape(part, [taps * channels, block.orbits])
+        members = tf.unstack(tf.gather(part, order))
+        return tf.reshape(tf.stack(members, -1), [taps, channels, block.filters])
 
-    return _per_run(kernel, [block.orbits for block in plan.blocks], plan, bank, orbit)
+    full = _per_run(rows, [block.orbits for block in plan.blocks], plan, -1, orbit)
+    if transposed:
+        return tf.reshape(tf.transpose(full, [0, 2, 1]), size + [plan.filters, channels])
+    return tf.reshape(full, size + [channels, plan.filters])
 
 
 def expand_bias(bias: tf.Variable, plan: Plan) -> tf.Tensor:
@@ -80,36 +97,15 @@ def _plain(value: Any) -> Any:
     return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
 
 
-def _mirror(kernel: tf.Tensor, plan: Plan, letters: str, inputs: int) -> tf.Tensor:
-    if not letters:
-        return kernel
-    mirrored = tf.reverse(kernel, [plan.ndim + axis for axis in axes(letters)])
-    return mirrored if plan.inputs is None else _exchange(mirrored, plan.inputs, letters, inputs)
-
-
-def _exchange(kernel: tf.Tensor, plan: Plan, letters: str, axis: int) -> tf.Tensor:
-    """Exchanges the channels along `axis` (negative) with their mirrors.
-
-    Equivalent to: `tf.gather(kernel, plan.exchange(letters), axis=axis)`, whose gradient is slow.
-    """
-
-    def swap(part: tf.Tensor, block: Block) -> tf.Tensor:
-        # the members of an orbit, one axis per letter: the first letter of the kind changes fastest, so it is last
-        last = part.shape.ndims + axis + len(block.kind)
-        mirrored = [last - bit for bit, letter in enumerate(block.kind) if letter in letters]
-        if not mirrored:
-            return part
-        unfolded = _reshape_along(part, part.shape, axis, [block.orbits] + [2] * len(block.kind))
-        return _reshape_along(tf.reverse(unfolded, mirrored), part.shape, axis, [block.filters])
-
-    return per_block(kernel, plan, axis, swap)
-
-
-def _reshape_along(x: tf.Tensor, like: tf.TensorShape, axis: int, sizes: list[int]) -> tf.Tensor:
-    """Reshapes to the (known) shape `like`, but for these sizes in the place of its `axis`."""
-    shape = like.as_list()
-    place = len(shape) + axis
-    return tf.reshape(x, shape[:place] + sizes + shape[place + 1 :])
+@lru_cache(maxsize=256)
+def _taps(size: tuple[int, ...], letters: str) -> tuple[int, ...]:
+    """Where a kernel of this size, mirrored, reads its taps: their places in the flat kernel, last axis fastest."""
+    flipped = [axis + len(size) for axis in axes(letters)]
+    order = [0]
+    for axis, taps in enumerate(size):
+        along = range(taps)[::-1] if axis in flipped else range(taps)
+        order = [place * taps + tap for place in order for tap in along]
+    return tuple(order)
 
 
 def _per_run(

@@ -1,0 +1,132 @@
+"""What the TensorFlow 1 layers cost, side by side with the plain ones; what is slower is in the table, too.
+
+Run with Python 3.7 and TensorFlow 1.15: `python benchmarks/tf1_layers.py`. Both rivals of a row run in turn, in one
+process, so that whatever else the machine does hits both alike; times are medians.
+"""
+
+import os
+import platform
+import resource
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+from symmetric_layers.tf1 import GlobalConv1D, SymmetricConv2D, SymmetricConv2DTranspose, SymmetricConv3D
+
+ROUNDS = 21
+
+
+def step(layer, x):
+    """One training step of one layer: forwards, backwards (to the input, too) and a gradient descent."""
+    loss = tf.reduce_mean(tf.square(layer(x)))
+    pairs = zip(tf.gradients(loss, layer.trainable_weights), layer.trainable_weights)
+    update = tf.compat.v1.train.GradientDescentOptimizer(1e-3).apply_gradients(pairs)
+    with tf.control_dependencies([update]):
+        return tf.reduce_sum(tf.gradients(loss, x)[0])  # its sum, because what nobody asks for is not computed
+
+
+def answer(layer, x):
+    """Forwards only."""
+    return tf.reduce_sum(layer(x))
+
+
+def interleaved(work, rivals, sizes, rounds=ROUNDS):
+    """The median seconds of each rival, each run once per round."""
+    times = [[] for _ in rivals]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x = tf.Variable(np.random.RandomState(0).standard_normal(sizes).astype("float32"))
+        runs = [session.make_callable(work(layer, x)) for layer in (make() for make in rivals)]
+        session.run(tf.compat.v1.global_variables_initializer())
+        for run in runs * 2:
+            run()
+        for _ in range(rounds):
+            for run, found in zip(runs, times):
+                start = time.perf_counter()
+                run()
+                found.append(time.perf_counter() - start)
+    return [statistics.median(found) for found in times]
+
+
+def convolutions():
+    """Symmetric layers beside plain ones."""
+    conv, plain = SymmetricConv2D, tf.keras.layers.Conv2D
+    up, plain_up = SymmetricConv2DTranspose, tf.keras.layers.Conv2DTranspose
+    deep, plain_deep = SymmetricConv3D, tf.keras.layers.Conv3D
+    small, picture, large = [16, 16, 16, 64], [16, 32, 32, 64], [16, 32, 32, 128]
+    same = {"padding": "same"}
+    cases = [
+        ("Conv2D 64 -> 64, 3x3, h 100%, 32x32", conv, plain, 64, 3, {"h": "100%"}, None, picture, same),
+        ("Conv2D 64 -> 64, 3x3, hv 100%, 32x32", conv, plain, 64, 3, {"hv": "100%"}, None, picture, same),
+        ("Conv2D 64 -> 64, 3x3, h 25%, v 25%, hv 25%", conv, plain, 64, 3, _mixed(), None, picture, same),
+        ("  the same, in_symmetry hv 100%", conv, plain, 64, 3, _mixed(), {"hv": "100%"}, picture, same),
+        ("  the same, 16x16", conv, plain, 64, 3, _mixed(), {"hv": "100%"}, small, same),
+        ("Conv2D 128 -> 128, 3x3, h, v, hv 25% each", conv, plain, 128, 3, _mixed(), None, large, same),
+        ("Conv2D 64 -> 64, 5x5, h 50%, v 50%", conv, plain, 64, 5, {"h": "50%", "v": "50%"}, None, picture, same),
+        ("Conv3D 64 -> 64, 3x3x3, hvz 100%, 8x16x16", deep, plain_deep, 64, 3, {"hvz": "100%"}, None,
+         [2, 8, 16, 16, 64], same),
+        ("Conv2DTranspose 64 -> 64, 3x3, h, v, hv 25%", up, plain_up, 64, 3, _mixed(), None, picture, same),
+    ]  # fmt: skip
+    print(f"{'':<48}{'work':<10}{'plain':>10}{'symmetric':>12}{'ratio':>8}")
+    for name, layer, host, filters, kernel, symmetry, in_symmetry, sizes, options in cases:
+        rivals = [
+            lambda: host(filters, kernel, **options),  # noqa: B023
+            lambda: layer(filters, kernel, symmetry=symmetry, in_symmetry=in_symmetry, **options),  # noqa: B023
+        ]
+        for work in (step, answer):
+            plain_time, ours = interleaved(work, rivals, sizes)
+            slower = "  slower" if ours > plain_time * 1.05 else ""
+            print(
+                f"{name:<48}{work.__name__:<10}{plain_time * 1e3:>7.1f} ms{ours * 1e3:>9.1f} ms"
+                f"{ours / plain_time:>8.2f}{slower}"
+            )
+            name = ""
+
+
+def _mixed():
+    return {"h": "25%", "v": "25%", "hv": "25%"}
+
+
+class Literal(tf.keras.layers.Layer):
+    """The convolution that `GlobalConv1D` is, with its wide kernel written out."""
+
+    def __init__(self, filters, width):
+        super().__init__()
+        self.filters, self.width = filters, width
+
+    def build(self, shape):
+        self.centre, self.surround = (self.add_weight(n, [shape[-1], self.filters]) for n in ("centre", "surround"))
+
+    def call(self, x):
+        side = tf.tile(self.surround[tf.newaxis], [self.width - 1, 1, 1])
+        return tf.nn.conv1d(x, tf.concat([side, self.centre[tf.newaxis], side], 0), 1, "SAME")
+
+
+def global_convolution():
+    """`GlobalConv1D` beside the wide convolution that it is."""
+    print(f"\n{'':<48}{'work':<10}{'wide':>10}{'global':>12}{'ratio':>8}")
+    for width, rounds in ((256, 15), (1024, 5), (4096, 3)):
+        rivals = [lambda: Literal(16, width), lambda: GlobalConv1D(16, use_bias=False)]  # noqa: B023
+        name = f"GlobalConv1D 16 -> 16, width {width}, batch 1"
+        for work in (step, answer):
+            wide, ours = interleaved(work, rivals, [1, width, 16], rounds)
+            print(
+                f"{name:<48}{work.__name__:<10}{wide * 1e3:>7.1f} ms{ours * 1e3:>9.2f} ms   1/{wide / ours:.0f}"
+                f"  ({rounds} rounds)"
+            )
+            name = ""
+    (alone,) = interleaved(step, [lambda: GlobalConv1D(16, use_bias=False)], [1, 100000, 16])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{'GlobalConv1D 16 -> 16, width 100000, batch 1':<48}{'step':<10}{'-':>10}{alone * 1e3:>9.2f} ms")
+    print(f"peak memory of the whole process: {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    print(
+        f"TensorFlow {tf.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, medians of {ROUNDS}"
+    )
+    convolutions()
+    global_convolution()
