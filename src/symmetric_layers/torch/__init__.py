@@ -19,7 +19,16 @@ from symmetric_layers.torch.invariant import (
     OrbitLinear,
 )
 from symmetric_layers.torch.mirrored import Mirrored
-from symmetric_layers.torch.norm import OrbitBatchNorm1d, OrbitBatchNorm2d, OrbitBatchNorm3d
+from symmetric_layers.torch.norm import (
+    OrbitBatchNorm1d,
+    OrbitBatchNorm2d,
+    OrbitBatchNorm3d,
+    OrbitGroupNorm,
+    OrbitInstanceNorm1d,
+    OrbitInstanceNorm2d,
+    OrbitInstanceNorm3d,
+    OrbitLayerNorm,
+)
 from symmetric_layers.torch.pool import OrbitPool, TopKPool
 
 __all__ = [
@@ -34,6 +43,11 @@ __all__ = [
     "OrbitBatchNorm1d",
     "OrbitBatchNorm2d",
     "OrbitBatchNorm3d",
+    "OrbitGroupNorm",
+    "OrbitInstanceNorm1d",
+    "OrbitInstanceNorm2d",
+    "OrbitInstanceNorm3d",
+    "OrbitLayerNorm",
     "OrbitLinear",
     "OrbitPool",
     "SymmetricConv1d",

@@ -1,4 +1,4 @@
-"""Batch normalisation that treats the members of an orbit as one channel seen several times."""
+"""Normalisation that treats the members of an orbit as one channel seen several times."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from symmetric_layers.errors import SymmetryError, one_of
+from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Block, Plan, plan
 from symmetric_layers.torch.kernels.channels import per_block, spread
 
@@ -44,7 +46,8 @@ class _OrbitBatchNorm(_Host):
             return super().forward(input)
         self._check(input)
         if not self.training and self.running_mean is not None:
-            mean, var, weight, bias = self._per_channel()
+            stored_values = (self.running_mean, self.running_var, self.weight, self.bias)
+            mean, var, weight, bias = _per_channel(self.plan, *stored_values)
             return F.batch_norm(input, mean, var, weight, bias, False, 0.0, self.eps)
         rate = self._count_batch()
         tracked = not self.training or self.track_running_stats
@@ -64,8 +67,7 @@ class _OrbitBatchNorm(_Host):
 
     def extra_repr(self) -> str:
         """The host's description, and the symmetry with it."""
-        text = super().extra_repr()
-        return text + (f", symmetry={self.plan.counts}" if self.plan.orbits else "")
+        return super().extra_repr() + _symmetry_of(self.plan)
 
     def _check(self, input: Tensor) -> None:
         """Refuses what the host refuses, in its words."""
@@ -74,10 +76,6 @@ class _OrbitBatchNorm(_Host):
             raise ValueError(f"expected {expected} input (got {input.dim()}D input)")
         if input.shape[1] != self.num_features:
             raise RuntimeError(f"running_mean should contain {input.shape[1]} elements not {self.num_features}")
-
-    def _per_channel(self) -> list[Tensor | None]:
-        stored = (self.running_mean, self.running_var, self.weight, self.bias)
-        return [None if values is None else spread(values, self.plan) for values in stored]
 
     def _count_batch(self) -> float:
         """Counts a training batch, and says how much of it goes into the running statistics."""
@@ -137,3 +135,249 @@ class OrbitBatchNorm3d(_OrbitBatchNorm, nn.BatchNorm3d):
 
     _letters = 3
     _dims = (5,)
+
+
+class OrbitGroupNorm(nn.GroupNorm):
+    """`nn.GroupNorm` for channels that are orbits: affine terms are shared within each orbit.
+
+    Statistics are taken over groups of channels as in the host; mirroring must carry whole groups onto whole groups,
+    so a group holds whole orbits, or a part of one that its mirrors keep together.
+
+    Equivalent to: `nn.GroupNorm` whose `weight` and `bias` are equal within each orbit.
+
+    Law: exchanging channels with their mirrors, before or after, is the same.
+
+    Args:
+        symmetry: how the channels are arranged: the `symmetry` of the layer before.
+        num_groups, num_channels, eps, affine, device, dtype: as in the host.
+
+    Attributes:
+        weight, bias: one entry per orbit and free channel.
+
+    Raises:
+        SymmetryError: for a symmetry that does not fit, or groups that mirroring would tear apart.
+
+    Example:
+        >>> OrbitGroupNorm(4, 16, symmetry={'hv': 16}).weight.shape
+        torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        symmetry: Mapping[str, int | str] | None = None,
+    ) -> None:
+        bank = plan(symmetry, num_channels, len(LETTERS))
+        super().__init__(num_groups, num_channels, eps, affine, device, dtype)
+        self.plan = bank
+        _keep_groups_whole(bank, num_groups)
+        _share_affine(self, bank)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises `(N, num_channels, *positions)`."""
+        weight, bias = _per_channel(self.plan, self.weight, self.bias)
+        return F.group_norm(input, self.num_groups, weight, bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """The host's description, and the symmetry with it."""
+        return super().extra_repr() + _symmetry_of(self.plan)
+
+
+class _OrbitInstanceNorm(nn.Module if not TYPE_CHECKING else nn.InstanceNorm1d):  # type: ignore[misc]
+    _letters: int
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        symmetry: Mapping[str, int | str] | None = None,
+    ) -> None:
+        bank = plan(symmetry, num_features, self._letters)
+        super().__init__(bank.stored, eps, momentum, affine, track_running_stats, device, dtype)
+        self.num_features = bank.filters
+        self.plan = bank
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises `(N, num_features, *positions)`, or one picture without N, each channel by itself."""
+        if not self.plan.orbits:
+            return super().forward(input)
+        channels = input.dim() - self._letters - 1
+        if input.shape[channels] != self.num_features:
+            raise ValueError(
+                f"expected input's size at dim={channels} to match num_features ({self.num_features}), "
+                f"but got: {input.shape[channels]}."
+            )
+        batch = input.unsqueeze(0) if channels == 0 else input
+        mean, var, weight, bias = _per_channel(self.plan, self.running_mean, self.running_var, self.weight, self.bias)
+        own = self.training or not self.track_running_stats
+        normal = F.instance_norm(batch, mean, var, weight, bias, own, self.momentum, self.eps)
+        if self.training and mean is not None and var is not None:
+            self.running_mean.copy_(_orbit_means(mean, self.plan))
+            self.running_var.copy_(_orbit_means(var, self.plan))
+        return normal[0] if channels == 0 else normal
+
+    def extra_repr(self) -> str:
+        """The host's description, and the symmetry with it."""
+        return super().extra_repr() + _symmetry_of(self.plan)
+
+
+class OrbitInstanceNorm1d(_OrbitInstanceNorm, nn.InstanceNorm1d):
+    """`nn.InstanceNorm1d` for channels that are orbits; the 1-D form of `OrbitInstanceNorm2d`."""
+
+    _letters = 1
+
+
+class OrbitInstanceNorm2d(_OrbitInstanceNorm, nn.InstanceNorm2d):
+    """`nn.InstanceNorm2d` for channels that are orbits: affine terms and running statistics are shared within orbits.
+
+    A picture's own statistics go where its channels go and need no sharing; what is remembered and learnt does.
+
+    Equivalent to: `nn.InstanceNorm2d` whose `weight`, `bias`, `running_mean` and `running_var` are equal within orbits.
+
+    Law: exchanging channels with their mirrors, before or after, is the same.
+
+    Args:
+        symmetry: how the channels are arranged: the `symmetry` of the layer before.
+        num_features, eps, momentum, affine, track_running_stats, device, dtype: as in the host.
+
+    Attributes:
+        weight, bias, running_mean, running_var: one entry per orbit and free channel, where there are any.
+
+    Shape:
+        `(N, C, H, W)` or `(C, H, W)` to the same.
+
+    Raises:
+        SymmetryError: for a symmetry that does not fit.
+
+    Example:
+        >>> OrbitInstanceNorm2d(16, affine=True, symmetry={'hv': 16}).weight.shape
+        torch.Size([4])
+    """
+
+    _letters = 2
+
+
+class OrbitInstanceNorm3d(_OrbitInstanceNorm, nn.InstanceNorm3d):
+    """`nn.InstanceNorm3d` for channels that are orbits; the 3-D form of `OrbitInstanceNorm2d`."""
+
+    _letters = 3
+
+
+class OrbitLayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` over channels that are orbits: affine terms are shared within each orbit.
+
+    Statistics over all channels do not notice an exchange; the affine terms of a ConvNeXt or a transformer would.
+
+    Equivalent to: `nn.LayerNorm(channels)` whose `weight` and `bias` are equal within each orbit.
+
+    Law: exchanging channels with their mirrors, before or after, is the same.
+
+    Args:
+        normalized_shape: the number of channels. Positions cannot be normalised together with affine terms of their
+            own: these would tell left from right.
+        symmetry: how the channels are arranged: the `symmetry` of the layer before.
+        data_format: `'channels_last'`: `(N, *positions, C)`, as in the host. `'channels_first'`: `(N, C, *positions)`.
+        eps, elementwise_affine, bias, device, dtype: as in the host.
+
+    Attributes:
+        weight, bias: one entry per orbit and free channel.
+
+    Raises:
+        SymmetryError: for a symmetry that does not fit, and for a shape of more than the channels.
+
+    Example:
+        >>> norm = OrbitLayerNorm(16, symmetry={'hv': 16}, data_format='channels_first')
+        >>> norm.weight.shape, norm(torch.randn(2, 16, 5, 5)).shape
+        (torch.Size([4]), torch.Size([2, 16, 5, 5]))
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | list[int] | tuple[int, ...],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        symmetry: Mapping[str, int | str] | None = None,
+        data_format: str = "channels_last",
+    ) -> None:
+        shape = [normalized_shape] if isinstance(normalized_shape, int) else list(normalized_shape)
+        if len(shape) != 1:
+            raise SymmetryError(
+                f"normalized_shape: {normalized_shape!r} holds positions as well as channels. "
+                "Expected the number of channels. Use OrbitLayerNorm(channels), which any size of picture fits."
+            )
+        bank = plan(symmetry, shape[0], len(LETTERS))
+        super().__init__(shape, eps, elementwise_affine, bias, device, dtype)
+        self.plan = bank
+        self.data_format = one_of("data_format", data_format, ("channels_last", "channels_first"))
+        _share_affine(self, bank)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises over the channels."""
+        first = self.data_format == "channels_first"
+        weight, bias = _per_channel(self.plan, self.weight, self.bias)
+        normal = F.layer_norm(input.movedim(1, -1) if first else input, self.normalized_shape, weight, bias, self.eps)
+        return normal.movedim(-1, 1) if first else normal
+
+    def extra_repr(self) -> str:
+        """The host's description, and the symmetry with it."""
+        return super().extra_repr() + _symmetry_of(self.plan)
+
+
+def _symmetry_of(bank: Plan) -> str:
+    return f", symmetry={bank.counts}" if bank.orbits else ""
+
+
+def _per_channel(bank: Plan, *stored: Tensor | None) -> list[Tensor | None]:
+    return [None if values is None else spread(values, bank) for values in stored]
+
+
+def _share_affine(layer: nn.GroupNorm | nn.LayerNorm, bank: Plan) -> None:
+    """Keeps one affine term per orbit; the host has drawn nothing at random."""
+    for name in ("weight", "bias"):
+        values = getattr(layer, name)
+        if values is not None:
+            setattr(layer, name, nn.Parameter(values.detach()[: bank.stored].clone()))
+
+
+def _orbit_means(values: Tensor, bank: Plan) -> Tensor:
+    def mean(channels: Tensor, block: Block) -> Tensor:
+        return channels.unflatten(0, (block.orbits, block.size)).mean(1)
+
+    return per_block(values, bank, -1, mean)
+
+
+def _keep_groups_whole(bank: Plan, num_groups: int) -> None:
+    """Refuses groups of channels that an exchange would tear apart."""
+    letter = _torn(bank, num_groups)
+    if letter:
+        numbers = [n for n in range(1, bank.filters + 1) if bank.filters % n == 0 and not _torn(bank, n)]
+        raise SymmetryError(
+            f"num_groups: {num_groups} groups of {bank.filters // num_groups} channels are torn apart by the exchange "
+            f"along {letter!r}. Expected one of {numbers}. Use such a number."
+        )
+
+
+def _torn(bank: Plan, num_groups: int) -> str:
+    """The first letter whose exchange scatters a group over several, or nothing."""
+    size = bank.filters // num_groups
+    for letter in sorted({letter for kind in bank.kinds for letter in kind}):
+        groups = [channel // size for channel in bank.exchange(letter)]
+        if any(len(set(groups[first : first + size])) > 1 for first in range(0, bank.filters, size)):
+            return letter
+    return ""
