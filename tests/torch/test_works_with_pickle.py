@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases_torch import EVERYTHING, STORING, Case, name
+from cases_torch import CONVOLUTIONS, EVERYTHING, STORING, Case, host, name
 from torch import nn
 
 OTHER_PROCESS = """
@@ -72,6 +72,12 @@ def test_what_a_layer_stores_is_saved_and_loaded_by_careful_readers(case: Case, 
     assert all(type(value) is torch.Tensor for value in state.values())
     fresh.load_state_dict(state, strict=True)
     torch.testing.assert_close(fresh(case.input()), layer(case.input()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=name)
+def test_a_convolution_stores_under_its_hosts_names_and_nothing_else(case: Case) -> None:
+    layer = case.layer()
+    assert list(layer.state_dict()) == list(host(layer).state_dict())
 
 
 @pytest.mark.parametrize("case", EVERYTHING, ids=name)
