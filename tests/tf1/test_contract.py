@@ -31,7 +31,8 @@ class Running:
     def __init__(self, make_model, transposed):
         self.transposed = transposed
         self.graph = tf.Graph()
-        plain = tf.compat.v1.ConfigProto()  # each graph runs once or twice: rewriting it first takes longer
+        plain = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+        # each graph runs once or twice: rewriting it first takes longer
         plain.graph_options.rewrite_options.disable_meta_optimizer = True
         self.session = tf.compat.v1.Session(graph=self.graph, config=plain)
         with self.graph.as_default(), self.session.as_default():

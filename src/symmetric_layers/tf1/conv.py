@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from symmetric_layers.errors import yes_or_no
 from symmetric_layers.orbits import plan
+from symmetric_layers.tf1.autograph import as_written
 from symmetric_layers.tf1.channels import expand_bias, expand_kernel, frozen, thawed
 
 TYPE_CHECKING = False
@@ -79,12 +80,9 @@ class _Symmetric(_Host):
 
         return draw
 
+    @as_written
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolves `inputs` as the host's layer does."""
-        return self._convolved(inputs)
-
-    @tf.autograph.experimental.do_not_convert
-    def _convolved(self, inputs: tf.Tensor) -> tf.Tensor:
         if not self.plan.orbits:
             return super().call(inputs)
         # The host's own `call` runs, on a second self that differs in one thing: its bank is written out. Nothing of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from symmetric_layers.errors import whole_number, yes_or_no
+from symmetric_layers.tf1.autograph import as_written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,12 +108,9 @@ class GlobalConv1D(tf.keras.layers.Layer):
             )
         super().build(input_shape)
 
+    @as_written
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Convolves `(batch, width)` or `(batch, width, channels)`; features where `mask` is false are left out."""
-        return self._convolved(inputs, mask)
-
-    @tf.autograph.experimental.do_not_convert
-    def _convolved(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
         x = inputs[:, :, tf.newaxis] if inputs.shape.ndims == 2 else inputs
         there = None if mask is None else tf.cast(mask, tf.bool)[:, :, tf.newaxis]
         if there is not None:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from symmetric_layers.errors import SymmetryError, enough_positions, one_of, whole_number
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import plan
+from symmetric_layers.tf1.autograph import as_written
 from symmetric_layers.tf1.channels import frozen, per_block, thawed
 
 TYPE_CHECKING = False
@@ -57,12 +58,10 @@ class OrbitPool(tf.keras.layers.Layer):
         self.plan = self._plan(input_shape)
         super().build(input_shape)
 
+    @as_written
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Pools `(batch, *positions, C)` over the members of each orbit."""
-        return self._pooled(inputs)
 
-    @tf.autograph.experimental.do_not_convert
-    def _pooled(self, inputs: tf.Tensor) -> tf.Tensor:
         def pool(channels: tf.Tensor, block: Block) -> tf.Tensor:
             if not block.kind:
                 return channels
@@ -118,12 +117,9 @@ class TopKPool(tf.keras.layers.Layer):
         super().__init__(**options)
         self.k = k
 
+    @as_written
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Picks the k largest of `(batch, *positions, channels)` per channel."""
-        return self._picked(inputs)
-
-    @tf.autograph.experimental.do_not_convert
-    def _picked(self, inputs: tf.Tensor) -> tf.Tensor:
         last = inputs.shape.ndims - 1
         shape = tf.shape(inputs)
         positions = inputs.shape[1:last].num_elements()
