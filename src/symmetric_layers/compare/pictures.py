@@ -1,0 +1,96 @@
+"""Pictures for the report: test pictures and maps as PNG, filters as SVG."""
+
+import base64
+from html import escape
+from io import BytesIO
+
+import numpy as np
+import torch
+from matplotlib.image import imsave
+from torch import Tensor, nn
+
+from symmetric_layers import Plan, plan
+from symmetric_layers.compare.data import IGNORE
+from symmetric_layers.torch import SymmetricConv2d
+
+COLOURS = ("#56b4e9", "#e69f00", "#f7f3d6")  # told apart without colour vision, too: by lightness
+CHANGED = "#d50032"
+BACKGROUND = "#16191d"
+_CELL, _GAP, _PAD = 9, 5, 5
+
+
+def grey(picture: Tensor, alt: str) -> str:
+    """A picture `(H, W)` in shades of grey, as an `<img>`."""
+    low, high = (float(value) for value in picture.quantile(torch.tensor([0.005, 0.995])))
+    shades = ((picture - low) / max(high - low, 1e-6)).clamp(0, 1)
+    return _image(shades[..., None].expand(-1, -1, 3).numpy(), alt)
+
+
+def classes(found: Tensor, region: Tensor, alt: str) -> str:
+    """A map of classes `(H, W)` inside its region, as an `<img>`."""
+    palette = np.stack([_rgb(colour) for colour in (*COLOURS, BACKGROUND)])
+    return _image(palette[torch.where(region, found, len(COLOURS)).clamp(min=0).numpy()], alt)
+
+
+def marks(changed: Tensor, region: Tensor, alt: str) -> str:
+    """Which pixels of the region changed, as an `<img>`."""
+    palette = np.stack([_rgb(colour) for colour in (BACKGROUND, "#6b737c", CHANGED)])
+    return _image(palette[torch.where(region, 1 + (changed & region).long(), 0).numpy()], alt)
+
+
+def is_known(truth: Tensor) -> Tensor:
+    """The pixels that have a class."""
+    return truth != IGNORE
+
+
+def _rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)])
+
+
+def _image(pixels: np.ndarray, alt: str) -> str:
+    buffer = BytesIO()
+    imsave(buffer, np.repeat(np.repeat(pixels, 3, 0), 3, 1), format="png")
+    code = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/png;base64,{code}" alt="{escape(alt)}">'
+
+
+def orbits(layer: nn.Conv2d, alt: str) -> str:
+    """The filters of a first layer as an SVG: the members of an orbit in one frame, free filters without one."""
+    weight, bank = _bank(layer)
+    filters = (weight.detach()[:, 0] / weight.detach().abs().max()).tolist()
+    groups = [orbit.members for orbit in bank.orbits] + [(index,) for index in bank.free]
+    side = _CELL * len(filters[0])
+    parts, x, y, height = [], 1, 1, side + 2 * _PAD
+    for members in groups:
+        width = len(members) * (side + _GAP) - _GAP + 2 * _PAD
+        if x > 1 and x + width > 330:
+            x, y = 1, y + height + 6
+        if len(members) > 1:
+            parts.append(f'<rect class="frame" x="{x}" y="{y}" width="{width}" height="{height}" rx="5"/>')
+        for place, member in enumerate(members):
+            parts.append(_filter(filters[member], x + _PAD + place * (side + _GAP), y + _PAD))
+        x += width + 6
+    whole = f'viewBox="0 0 332 {y + height + 1}" role="img" aria-label="{escape(alt)}"'
+    return f"<svg {whole}>{''.join(parts)}</svg>"
+
+
+def _bank(layer: nn.Conv2d) -> tuple[Tensor, Plan]:
+    """All filters of a layer, and which are mirrors of which."""
+    if isinstance(layer, SymmetricConv2d):
+        return layer.full_weight(), layer.plan  # type: ignore[return-value]
+    return layer.weight, plan(None, layer.out_channels, 2)
+
+
+def _filter(rows: list[list[float]], x: int, y: int) -> str:
+    size = f'width="{_CELL}" height="{_CELL}"'
+    return "".join(
+        f'<rect x="{x + _CELL * column}" y="{y + _CELL * row}" {size} fill="{_diverging(value)}"/>'
+        for row, values in enumerate(rows)
+        for column, value in enumerate(values)
+    )
+
+
+def _diverging(value: float) -> str:
+    """Blue for negative, white for 0, red for positive."""
+    end = (178, 24, 43) if value > 0 else (33, 102, 172)
+    return "#" + "".join(f"{round(247 + (channel - 247) * abs(value)):02x}" for channel in end)
