@@ -1,23 +1,45 @@
 # `make demo` does the main job on real data, `make test` runs every test. Each sets up all it needs.
 PYTHON ?= python3.11
-VENV := .venv
-BIN := $(VENV)/bin
+# TensorFlow 1.15 needs Python 3.7: found as python3.7, through pyenv, or named here
+PYTHON37 ?= $(shell python3.7 -c 'import sys; print(sys.executable)' 2>/dev/null || ls $$(pyenv root 2>/dev/null)/versions/3.7.*/bin/python 2>/dev/null | tail -n 1)
+BIN := .venv/bin
+TF1 := .venv-tf1/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test test-main test-keras test-tf1 lint bench bench-tf1 clean
 
-setup: $(VENV)/installed
+setup: .venv/installed
 
-$(VENV)/installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv-tf1/installed: constraints-tf1.txt
+	test -x $(TF1)/python || $(PYTHON37) -m venv .venv-tf1
+	$(TF1)/python -m pip install --quiet --constraint constraints-tf1.txt tensorflow pytest scikit-learn
 	touch $@
 
 demo: setup
 	$(BIN)/symmetric-layers compare --out compare-out
 
-test: setup
+test: test-main test-keras test-tf1
+
+test-main: setup
 	$(BIN)/python -m pytest
+
+test-keras: setup
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/keras
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/keras
+	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/keras
+
+ifeq ($(PYTHON37),)
+test-tf1:
+	@echo "SKIPPED: the TensorFlow 1.15 tests need Python 3.7, and none was found. Name one with PYTHON37=/path/to/python3.7."
+else
+test-tf1: .venv-tf1/installed
+	PYTHONPATH=src $(TF1)/python -m pytest -c tests/tf1/pytest.ini --rootdir tests tests/tf1 tests/test_orbits.py
+endif
 
 lint: setup
 	$(BIN)/ruff check .
@@ -26,6 +48,11 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/layers.py
+	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python benchmarks/keras_layers.py; done
+	test -z "$(PYTHON37)" || $(MAKE) bench-tf1
+
+bench-tf1: .venv-tf1/installed
+	PYTHONPATH=src $(TF1)/python benchmarks/tf1_layers.py
 
 clean:
-	rm -rf $(VENV) .venv-tf1 build dist compare-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-tf1 build dist compare-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
