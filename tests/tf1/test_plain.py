@@ -155,6 +155,16 @@ def test_channels_first_raises_what_the_host_raises(name):
         assert issubclass(ours[0], tf.errors.OpError)
 
 
+@pytest.mark.parametrize("name", ["SymmetricConv1D", "SymmetricConv2D", "SymmetricConv3D"])
+def test_too_small_a_picture_is_refused_as_by_the_host(name):
+    said = []
+    for make, options in ((HOSTS[name], {}), (LAYERS[name], {"symmetry": {"h": 4}})):
+        with tf.Graph().as_default(), pytest.raises(ValueError, match="Negative dimension size") as refusal:
+            make(4, 5, name="mine", **options)(tf.zeros([1] + [3] * rank_of(name) + [2]))
+        said.append((type(refusal.value), str(refusal.value)))
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize("share_bias", [True, False])
 def test_the_example_of_the_description_runs(share_bias, session):
     from custom_layers import SymmetricConv2D

@@ -7,7 +7,7 @@ from cases_tf1 import LAYERS
 from sklearn.datasets import load_digits
 from tensorflow.keras import layers
 
-from symmetric_layers.tf1 import OrbitPool, SymmetricConv2D, TopKPool
+from symmetric_layers.tf1 import OrbitPool, SymmetricConv2D
 
 SYMMETRY = {"h": 4, "v": 4, "hv": 8}
 
@@ -18,14 +18,14 @@ def digits():
 
 
 def small_model():
-    tf.compat.v1.set_random_seed(3)
+    tf.compat.v1.set_random_seed(4)
     return tf.keras.Sequential(
         [
             layers.InputLayer((8, 8, 1), name="pictures"),
             SymmetricConv2D(16, 3, padding="same", activation="relu", symmetry=SYMMETRY),
             SymmetricConv2D(16, 3, padding="same", activation="relu", symmetry={"hv": 16}, share_bias=False),
             OrbitPool({"hv": 8}),
-            TopKPool(4),
+            layers.MaxPooling2D(2),
             layers.Flatten(),
             layers.Dense(10, activation="softmax"),
         ]
@@ -53,7 +53,7 @@ def test_fit_lowers_the_loss_and_mirrors_stay_mirrors(optimizer, session):
     before, _ = model.evaluate(pictures, answers, verbose=0)
     model.fit(pictures, answers, batch_size=64, epochs=4, verbose=0)
     after, _ = model.evaluate(pictures, answers, verbose=0)
-    assert after < 0.95 * before
+    assert after < 0.5 * before
     kernel, full = session.run([model.layers[0].kernel, model.layers[0].full_kernel()])
     assert kernel.shape == (3, 3, 1, 6)
     for filters, step in (

@@ -133,11 +133,11 @@ class SymmetricConv2D(_Symmetric, tf.keras.layers.Conv2D):
     Law: for every orbit whose kind contains a letter, mirroring the input along that letter mirrors the output and
     exchanges each channel with its mirror (`plan.exchange(letter)`). It holds where biases are shared, the padding
     is the same on both sides, and along each mirrored axis `(n + 2p - d(k-1) - 1) mod s` is 0, for size n, padding
-    p, dilation d, kernel k and stride s. `'valid'` has p = 0. `'same'` pads `max((ceil(n/s) - 1) s + d(k-1) + 1 - n,
-    0)` in all, the odd one after: where that number is odd the padding is lopsided and the law does not hold (a
-    kernel of 3 with stride 2 on an even size, any even kernel with stride 1); where it is even, or the number is
-    below 1 because the stride steps over the last positions exactly, it does. With `in_symmetry` the input's channels
-    are exchanged together with the mirroring.
+    p, dilation d, kernel k and stride s. `'valid'` has p = 0. `'same'` pads `(ceil(n/s) - 1) s + d(k-1) + 1 - n` in
+    all, the odd one after, and nothing where that is negative: the law holds where this number is even and not
+    negative. So it is lost to lopsided padding by even kernels with stride 1, and by a kernel of 3 with stride 2 on an
+    even size (224, say; 225 keeps it). With `in_symmetry` the input's channels are exchanged together with the
+    mirroring.
 
     Args:
         symmetry: how many *filters* belong to each kind, as numbers or percentages: `{'h': 2, 'v': '50%', 'hv': 8}`.
@@ -197,9 +197,9 @@ class SymmetricConv2DTranspose(_Symmetric, tf.keras.layers.Conv2DTranspose):
     each stored filter and its mirrors.
 
     Law: that of `SymmetricConv2D`; it holds where biases are shared and, along each mirrored axis, the host cuts the
-    same off on both sides. `'valid'` cuts nothing: it holds for kernels at least as wide as the stride, without output
-    padding. `'same'` cuts `k - s` in all (kernel k, stride s), the odd one after: it holds where k - s is even and not
-    negative (2 or 4 with stride 2, 3 with stride 1; a kernel of 3 with stride 2 is lopsided).
+    same off on both sides. Without output padding: `'valid'` cuts nothing, and the law holds for kernels at least as
+    wide as the stride; `'same'` cuts `k - s` in all (kernel k, stride s), the odd one after, and the law holds where
+    that is even and not negative (2 or 4 with stride 2, 3 with stride 1; a kernel of 3 with stride 2 is lopsided).
 
     Attributes:
         kernel: the stored filters, `(*kernel_size, plan.stored, channels)`.
