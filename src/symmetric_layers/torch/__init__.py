@@ -18,6 +18,7 @@ from symmetric_layers.torch.invariant import (
     InvariantConvTranspose3d,
     OrbitLinear,
 )
+from symmetric_layers.torch.law import assert_equivariant, equivariance_error, is_exact, where_it_breaks
 from symmetric_layers.torch.mirrored import Mirrored
 from symmetric_layers.torch.norm import (
     OrbitBatchNorm1d,
@@ -57,4 +58,8 @@ __all__ = [
     "SymmetricConvTranspose2d",
     "SymmetricConvTranspose3d",
     "TopKPool",
+    "assert_equivariant",
+    "equivariance_error",
+    "is_exact",
+    "where_it_breaks",
 ]
