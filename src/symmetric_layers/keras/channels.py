@@ -1,5 +1,6 @@
 """Moving tensors along the channels of a plan, and writing out the whole bank from what is stored."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,12 +65,14 @@ def exchange(x: Any, plan: Plan, letters: str, axis: int) -> Any:
     """
 
     def swap(channels: Any, block: Block) -> Any:
-        shape = list(channels.shape)
-        bits = [2] * len(block.kind)
-        mirrored = [axis - bit for bit, letter in enumerate(block.kind) if letter in letters]
+        last = 1 + len(block.kind)  # the axis of the lowest bit, the first letter
+        mirrored = [last - bit for bit, letter in enumerate(block.kind) if letter in letters]
         if not mirrored:
             return channels
-        unfolded = ops.reshape(channels, [*shape[:axis], block.orbits, *bits, *shape[len(shape) + axis + 1 :]])
+        shape = list(channels.shape)
+        # all other axes folded into two: TensorFlow flips no more than 8
+        before, after = math.prod(shape[:axis]), math.prod(shape[len(shape) + axis + 1 :])
+        unfolded = ops.reshape(channels, [before, block.orbits, *[2] * len(block.kind), after])
         return ops.reshape(ops.flip(unfolded, axis=mirrored), shape)
 
     return per_block(x, plan, axis, swap)

@@ -125,8 +125,9 @@ class GlobalConv1D(keras.layers.Layer):
         # sums of many features need more digits than 16 bits have
         wide = "float32" if keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16") else x.dtype
         total = ops.sum(ops.cast(x, wide), axis=1, keepdims=True)
-        around = ops.cast(ops.matmul(total, ops.cast(surround, wide)), x.dtype)
-        answer = ops.add(ops.matmul(x, centre - surround), around)
+        # not `ops.matmul`, which on some backends computes float64 in float32
+        around = ops.einsum("nwc,cf->nwf", total, ops.cast(surround, wide))
+        answer = ops.add(ops.einsum("nwc,cf->nwf", x, centre - surround), ops.cast(around, x.dtype))
         if self.bias is not None:
             answer = ops.add(answer, self.bias)
         if self.activation is not None:

@@ -73,7 +73,9 @@ class OrbitPool(keras.layers.Layer):
                 return channels
             shape = ops.shape(channels)
             members = ops.reshape(channels, (*shape[:position], block.orbits, block.size, *shape[position + 1 :]))
-            return (ops.mean if self.reduce == "mean" else ops.max)(members, axis=position + 1)
+            if self.reduce == "max":
+                return ops.max(members, axis=position + 1)
+            return ops.sum(members, axis=position + 1) / block.size  # `ops.mean` of float64 loses half the digits
 
         return per_block(inputs, self._plan(inputs.shape), axis, pool)
 

@@ -1,0 +1,35 @@
+"""Keras knows one backend per process: these tests run once per backend, with `KERAS_BACKEND` in the environment."""
+
+import os
+import pathlib
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow says on stderr which processor it found
+collect_ignore_glob = [] if "KERAS_BACKEND" in os.environ else ["test_*.py"]
+
+if os.environ.get("KERAS_BACKEND") == "jax":
+    # what runs once need not be fast: compiling is where the time goes
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+THEIRS = [  # what the frameworks warn of among themselves
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+]
+
+
+def pytest_collection_modifyitems(items):
+    here = pathlib.Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            for warning in THEIRS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time():
+    import keras
+
+    keras.utils.set_random_seed(0)
