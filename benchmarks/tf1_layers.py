@@ -23,8 +23,7 @@ ROUNDS = 21
 def step(layer, x):
     """One training step of one layer: forwards, backwards (to the input, too) and a gradient descent."""
     loss = tf.reduce_mean(tf.square(layer(x)))
-    pairs = zip(tf.gradients(loss, layer.trainable_weights), layer.trainable_weights)
-    update = tf.compat.v1.train.GradientDescentOptimizer(1e-3).apply_gradients(pairs)
+    update = tf.compat.v1.train.GradientDescentOptimizer(1e-3).minimize(loss, var_list=layer.trainable_weights)
     with tf.control_dependencies([update]):
         return tf.reduce_sum(tf.gradients(loss, x)[0])  # its sum, because what nobody asks for is not computed
 
@@ -44,10 +43,10 @@ def interleaved(work, rivals, sizes, rounds=ROUNDS):
         for run in runs * 2:
             run()
         for _ in range(rounds):
-            for run, found in zip(runs, times):
+            for turn, run in enumerate(runs):
                 start = time.perf_counter()
                 run()
-                found.append(time.perf_counter() - start)
+                times[turn].append(time.perf_counter() - start)
     return [statistics.median(found) for found in times]
 
 
