@@ -204,7 +204,7 @@ class ConvContract:
             else:
                 assert error > 1e-3, "the geometry is lopsided, the law cannot hold"
             free = [i for i, kind in enumerate(kinds) if not kind]
-            if free:
+            if free and (case.in_symmetry or case.kernel[oracle.AXIS[letter]] > 1):
                 assert np.abs(mirrored - expected)[:, free].max() > 1e-3, "free filters cannot obey"
 
     def test_gradient_the_representative_collects_from_its_mirrors(self, case, tolerance):

@@ -117,11 +117,11 @@ class Bank(namedtuple("Bank", "argument noun filters ndim groups")):
                 )
 
 
-def readable(symmetry: Mapping | None, ndim: int) -> dict[str, Any] | None:
+def readable(symmetry: Mapping | None, ndim: int, argument: str = "symmetry") -> dict[str, Any] | None:
     """A copy of a `symmetry=` for channels not known yet; what no number of channels could fit is refused."""
     if symmetry is None:
         return None
-    bank = Bank("symmetry", "channels", 0, ndim, 1)
+    bank = Bank(argument, "channels", 0, ndim, 1)
     for kind, value in bank.entries(symmetry).items():
         if isinstance(value, str):
             bank.share(kind, value)

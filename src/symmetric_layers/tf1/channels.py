@@ -7,7 +7,7 @@ from functools import lru_cache, reduce
 
 import tensorflow as tf
 
-from symmetric_layers.counts import Bank
+from symmetric_layers.counts import readable
 from symmetric_layers.letters import axes, mirrors
 
 TYPE_CHECKING = False
@@ -78,13 +78,8 @@ def frozen(argument: str, symmetry: Mapping | None, ndim: int) -> tuple[tuple[st
 
     What no number of channels could fit is refused; the rest is for `plan` to judge, once there are channels.
     """
-    if symmetry is None:
-        return None
-    bank = Bank(argument, "channels", 0, ndim, 1)
-    for kind, value in bank.entries(symmetry).items():
-        if isinstance(value, str):
-            bank.share(kind, value)
-    return tuple((kind, _plain(value)) for kind, value in symmetry.items())
+    kept = readable(symmetry, ndim, argument)
+    return None if kept is None else tuple((kind, _plain(value)) for kind, value in kept.items())
 
 
 def thawed(symmetry: tuple[tuple[str, Any], ...] | None) -> dict[str, Any] | None:
