@@ -8,6 +8,7 @@ from symmetric_layers.torch.conv import (
     SymmetricConvTranspose2d,
     SymmetricConvTranspose3d,
 )
+from symmetric_layers.torch.convert import desymmetrize, symmetrize
 from symmetric_layers.torch.global_conv import GlobalConv1d
 from symmetric_layers.torch.invariant import (
     InvariantConv1d,
@@ -59,7 +60,9 @@ __all__ = [
     "SymmetricConvTranspose3d",
     "TopKPool",
     "assert_equivariant",
+    "desymmetrize",
     "equivariance_error",
     "is_exact",
+    "symmetrize",
     "where_it_breaks",
 ]

@@ -1,0 +1,6 @@
+"""Surgery on whole models: to mirrored filter banks, to networks that obey the law, and back to ordinary layers."""
+
+from symmetric_layers.torch.convert.drop_in import symmetrize
+from symmetric_layers.torch.convert.ordinary import desymmetrize
+
+__all__ = ["desymmetrize", "symmetrize"]

@@ -1,0 +1,175 @@
+"""What a converted network needs beside layers: linear layers between orbits, shared parameters, lopsided padding."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from symmetric_layers.letters import LETTERS
+from symmetric_layers.orbits import Plan, plan
+from symmetric_layers.torch.conv import SymmetricConv2d
+from symmetric_layers.torch.kernels import expand_bias, expand_weight, spread
+from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid
+from symmetric_layers.torch.mirrored import Mirrored
+
+
+class SymmetricLinear(nn.Linear):
+    """A linear layer whose features are orbits: a 1x1 `SymmetricConv` for features that stand last, or alone.
+
+    Equivalent to: an `nn.Linear` with the full weight of `SymmetricConv3d(in_features, out_features, 1, ...)`.
+
+    Law: exchanging the input features with their mirrors exchanges the output features.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as in the host.
+        symmetry: how many features belong to each kind.
+        in_symmetry: how the input features are arranged; None: plain numbers, which know no mirror.
+
+    Attributes:
+        weight: the stored rows, `(plan.stored, in_features)`; `bias`: one per orbit.
+    """
+
+    plan: Plan | None = None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        symmetry: Any = None,
+        in_symmetry: Any = None,
+    ) -> None:
+        arranged = plan(symmetry, out_features, len(LETTERS), 1, in_symmetry, in_features)
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.plan = arranged
+        self.weight = nn.Parameter(self.weight.detach()[: arranged.stored].clone())
+        if self.bias is not None:
+            self.bias = nn.Parameter(self.bias.detach()[: arranged.stored].clone())
+
+    def full_weight(self) -> Tensor:
+        """One row per feature: what the host's layer would hold as its `weight`."""
+        if self.plan is None:
+            return self.weight
+        return expand_weight(self.weight[(...,) + (None,) * self.plan.ndim], self.plan).flatten(1)
+
+    def full_bias(self) -> Tensor | None:
+        """One bias per feature."""
+        return self.bias if self.plan is None else expand_bias(self.bias, self.plan, True)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Weighs `(..., in_features)`."""
+        return F.linear(input, self.full_weight(), self.full_bias())
+
+
+class Spread:
+    """Hooks that show a module one number per channel where it stores one per orbit.
+
+    While its `forward` runs, the module finds the full parameter under its name; at all other times, and in every
+    checkpoint, the name means what is stored. No class is made up, so that pickling and copying work.
+    """
+
+    def __init__(self, name: str, arranged: Plan, dim: int) -> None:
+        self.name, self.plan, self.dim = name, arranged, dim
+
+    def full(self, module: nn.Module) -> Tensor:
+        """The parameter with one entry per channel."""
+        stored = module._parameters[self.name]
+        if stored is None:
+            raise AttributeError(f"{type(module).__name__} has lost its {self.name!r}")
+        return spread(stored, self.plan, self.dim - stored.dim())
+
+    def before(self, module: nn.Module, args: Any) -> None:
+        """Shows the full parameter."""
+        vars(module)[self.name] = self.full(module)
+
+    def after(self, module: nn.Module, args: Any, answer: Any) -> None:
+        """Hides it again."""
+        vars(module).pop(self.name, None)
+
+    def install(self, module: nn.Module) -> None:
+        """Puts the hooks in place."""
+        module.register_forward_pre_hook(self.before, prepend=True)
+        module.register_forward_hook(self.after, always_call=True)
+
+    def remove(self, module: nn.Module) -> None:
+        """Takes the hooks away."""
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is self]:
+                del hooks[key]
+                module._forward_hooks_always_called.pop(key, None)
+
+
+def spreads_of(module: nn.Module) -> list[Spread]:
+    """The shared parameters of a module."""
+    owners = [getattr(hook, "__self__", None) for hook in module._forward_pre_hooks.values()]
+    return [owner for owner in owners if isinstance(owner, Spread)]
+
+
+class SamePaddedConv2d(SymmetricConv2d):
+    """A `SymmetricConv2d` on the mirrored grid that pads as TensorFlow's 'SAME' does: more after than before.
+
+    Equivalent to: `flip . pad and convolve . flip` for every mirror.
+
+    Law: that of `SymmetricConv2d` with `grid='mirrored'`, at every size.
+    """
+
+    def pads(self, sizes: Any) -> list[tuple[int, int]]:
+        """The padding before and after, per axis, for a picture of these sizes."""
+        found = []
+        for n, k, s, d in zip(sizes, self.kernel_size, self.stride, self.dilation, strict=True):
+            total = max(k - (s if n % s == 0 else n % s), 0)
+            found.append((total // 2 * d, (total - total // 2) * d))
+        return found
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pads and convolves `(N, in_channels, H, W)`."""
+        sizes = input.shape[-2:]
+        pads = self.pads(sizes)
+
+        def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+            x = F.pad(x, [side for pair in reversed(pads) for side in pair])
+            return F.conv2d(x, weight, bias, self.stride, 0, self.dilation, groups)
+
+        weight, bias = self.full_weight(), self.full_bias()
+        letters = lopsided(sizes, pads, self.kernel_size, self.stride, self.dilation)
+        if letters:
+            return on_mirrored_grid(run, input, weight, bias, self._plan, letters, filters_dim=0)
+        return run(input, weight, bias, self.groups)
+
+
+class PadAfter(nn.Module):
+    """Repeats the last row or column of a picture where another one has more."""
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        """Pads x by at most one along every axis where `like` is larger."""
+        rank = x.dim() - 2
+        sides = [side for axis in range(1, rank + 1) for side in (0, int(like.shape[-axis] != x.shape[-axis]))]
+        return F.pad(x, sides, "replicate")
+
+
+class UpCat(nn.Module):
+    """MONAI's `UpCat` (upsampling, concatenation with what the encoder saw, convolutions) for orbits, at odd sizes too.
+
+    Args:
+        old: the block that it replaces; its parts become this one's.
+        symmetry: how the channels that are padded are arranged.
+    """
+
+    def __init__(self, old: Any, symmetry: Any) -> None:
+        super().__init__()
+        self.host = type(old)
+        self.upsample, self.convs, self.is_pad = old.upsample, old.convs, old.is_pad
+        self.fit = Mirrored(PadAfter(), symmetry)
+
+    def forward(self, x: Tensor, x_e: Tensor | None) -> Tensor:
+        """Upsamples x, and joins it with `x_e` where there is one."""
+        upsampled = self.upsample(x)
+        if x_e is None:
+            return self.convs(upsampled)
+        if self.is_pad and upsampled.shape[2:] != x_e.shape[2:]:
+            upsampled = self.fit(upsampled, x_e)
+        return self.convs(torch.cat([x_e, upsampled], dim=1))

@@ -1,0 +1,146 @@
+"""Exchanging modules inside a model without losing anything: flags, hooks, shared modules, an optimizer."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from symmetric_layers.errors import SymmetryError
+
+Report = Callable[[str], Any] | None
+HOSTS: tuple[type[nn.Module], ...] = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+_OURS = "symmetric_layers."
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """A deep copy, of models too that keep an answer with its history (which PyTorch refuses to copy)."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            for tensor in _loose(value):
+                if not tensor.is_leaf:
+                    memo[id(tensor)] = tensor.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def _loose(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _loose(item)
+
+
+def no_module(model: Any) -> None:
+    """Refuses what is no module."""
+    if not isinstance(model, nn.Module):
+        raise SymmetryError(
+            f"model: {type(model).__name__!r} is no module. Expected an nn.Module. Pass the network itself."
+        )
+
+
+def is_ours(module: nn.Module) -> bool:
+    """Whether a module is one of this package."""
+    return type(module).__module__.startswith(_OURS)
+
+
+def host_of(module: nn.Module, hosts: Any = HOSTS) -> type[nn.Module] | None:
+    """The class of `torch.nn` that says what a module computes; None where a class of its own says it."""
+    for host in hosts:
+        if type(module) is host:
+            return host
+        if isinstance(module, host) and not is_ours(module):
+            methods = ("forward", "_conv_forward", "_check_input_dim")
+            own = any(getattr(type(module), name, None) is not getattr(host, name, None) for name in methods)
+            return None if own or parametrize.is_parametrized(module) else host
+    return None
+
+
+def unreadable(name: str, module: nn.Module) -> SymmetryError | None:
+    """The refusal of a layer whose weight is not simply its own, or None."""
+    if parametrize.is_parametrized(module) or "weight" not in module._parameters:
+        return SymmetryError(
+            f"model: {name!r} derives its weight from something else (weight_norm, parametrize, ...). Expected a "
+            "weight of its own. Remove that first, or leave the layer out."
+        )
+    weight: Any = module.weight
+    if torch.nn.parameter.is_lazy(weight):
+        return SymmetryError(
+            f"model: {name!r} has no weight yet. Expected a layer that has seen its input. Run the model once first."
+        )
+    return None
+
+
+def exchange_modules(model: nn.Module, exchanged: Mapping[int, nn.Module]) -> nn.Module:
+    """Puts new modules where those with these ids stand, wherever they stand; gives the root, which may be new."""
+    if id(model) in exchanged:
+        return exchanged[id(model)]
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and id(child) in exchanged:
+                setattr(parent, name, exchanged[id(child)])
+    return model
+
+
+def inherit(old: nn.Module, new: nn.Module) -> None:
+    """Gives a module what its predecessor had beside its numbers: the mode, hooks, further attributes."""
+    new.train(old.training)
+    for name, value in vars(old).items():
+        if "_hook" in name or name not in vars(new):
+            vars(new)[name] = value
+
+
+def hooks_of(module: nn.Module) -> int:
+    """How many hooks a module has."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, name)) for name in names)
+
+
+def tell_of_hooks(model: nn.Module, names: Mapping[int, str], report: Report) -> None:
+    """Reports the hooks of modules that were exchanged."""
+    for module in model.modules():
+        if report is not None and id(module) in names and hooks_of(module):
+            count = hooks_of(module)
+            report(f"{names[id(module)]!r}: {count} hook{'s' * (count > 1)} went to the new layer.")
+
+
+class Numbers:
+    """Makes parameters out of others, once: layers that shared a parameter share the new one."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, tuple[int, ...]], nn.Parameter] = {}
+        self._alive: list[Tensor] = []  # so that ids stay theirs
+
+    def put(self, new: nn.Module, name: str, old: Tensor | None, values: Tensor | None) -> None:
+        """Sets a parameter of a new module to values that were made from an old parameter."""
+        if old is None or values is None:
+            return
+        key = (id(old), tuple(values.shape))
+        if key not in self._made:
+            self._alive.append(old)
+            self._made[key] = nn.Parameter(values.detach().clone(), old.requires_grad)
+        setattr(new, name, self._made[key])
+
+
+def renew(optimizer: Any, before: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Gives an optimizer the new model's parameters for those of the same names; what it knew of these is lost."""
+    if optimizer is None:
+        return
+    after = dict(model.named_parameters(remove_duplicate=False))
+    new_of = {id(old): after.get(name) for name, old in before.items()}
+    placed: set[int] = set()
+    for group in optimizer.param_groups:
+        parameters = []
+        for old in group["params"]:
+            new = new_of.get(id(old), old)
+            if new is not old:
+                optimizer.state.pop(old, None)
+            if new is not None and id(new) not in placed:
+                placed.add(id(new))
+                parameters.append(new)
+        group["params"] = parameters
