@@ -77,7 +77,8 @@ def test_what_mirroring_changes_is_said_for_every_row():
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0, "0"), (1e-7, "under 0.01%"), (0.0789, "7.9%"), (0.38, "38%"), (1, "100%")]
+    ("share", "text"),
+    [(0, "0"), (1e-7, "under 0.01%"), (0.005, "0.5%"), (0.0702, "7.0%"), (0.0789, "7.9%"), (0.38, "38%"), (1, "100%")],
 )
 def test_nothing_but_zero_is_written_as_zero(share, text):
     assert percent(share) == text

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from symmetric_layers.compare import pictures
 from symmetric_layers.compare.experiment import Experiment
+from symmetric_layers.compare.summary import percent
 from symmetric_layers.letters import axes
 
 SHOWN = 5  # pictures, where each has one class
@@ -38,8 +39,8 @@ def maps(experiment: Experiment) -> str:
                 row.title,
                 pictures.classes(found, region, f"{row.title}: prediction for the slice"),
                 pictures.classes(mirrored, region.flip(flip), f"{row.title}: prediction for the mirrored slice"),
-                pictures.marks(changed, region, f"{row.title}: pixels that changed, {share:.1%}"),
-                f"Prediction for the slice, for its mirror, and what differs once mirrored back: {share:.1%}.",
+                pictures.marks(changed, region, f"{row.title}: pixels that changed, {percent(share)}"),
+                f"Prediction for the slice, for its mirror, and what differs once mirrored back: {percent(share)}.",
             )
         )
     return _key(task.classes) + f'<div class="grid">{"".join(figures)}</div>'

@@ -16,7 +16,7 @@ from symmetric_layers.torch import SymmetricConv2d
 COLOURS = ("#56b4e9", "#e69f00", "#f7f3d6")  # told apart without colour vision, too: by lightness
 CHANGED = "#d50032"
 BACKGROUND = "#16191d"
-_CELL, _GAP, _PAD = 9, 5, 5
+_CELL, _GAP, _PAD, _WIDTH = 9, 5, 5, 350
 
 
 def grey(picture: Tensor, alt: str) -> str:
@@ -63,14 +63,14 @@ def orbits(layer: nn.Conv2d, alt: str) -> str:
     parts, x, y, height = [], 1, 1, side + 2 * _PAD
     for members in groups:
         width = len(members) * (side + _GAP) - _GAP + 2 * _PAD
-        if x > 1 and x + width > 330:
+        if x > 1 and x + width > _WIDTH:
             x, y = 1, y + height + 6
         if len(members) > 1:
             parts.append(f'<rect class="frame" x="{x}" y="{y}" width="{width}" height="{height}" rx="5"/>')
         for place, member in enumerate(members):
             parts.append(_filter(filters[member], x + _PAD + place * (side + _GAP), y + _PAD))
         x += width + 6
-    whole = f'viewBox="0 0 332 {y + height + 1}" role="img" aria-label="{escape(alt)}"'
+    whole = f'viewBox="0 0 {_WIDTH + 2} {y + height + 1}" role="img" aria-label="{escape(alt)}"'
     return f"<svg {whole}>{''.join(parts)}</svg>"
 
 
@@ -83,7 +83,8 @@ def _bank(layer: nn.Conv2d) -> tuple[Tensor, Plan]:
 
 def _filter(rows: list[list[float]], x: int, y: int) -> str:
     size = f'width="{_CELL}" height="{_CELL}"'
-    return "".join(
+    edge = f'<rect class="edge" x="{x}" y="{y}" width="{_CELL * len(rows[0])}" height="{_CELL * len(rows)}"/>'
+    return edge + "".join(
         f'<rect x="{x + _CELL * column}" y="{y + _CELL * row}" {size} fill="{_diverging(value)}"/>'
         for row, values in enumerate(rows)
         for column, value in enumerate(values)

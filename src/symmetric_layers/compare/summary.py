@@ -92,7 +92,7 @@ def _against(task: Task, twin: Line, rival: Line) -> str:
     ours, theirs = twin.runs[0]["passes"], rival.runs[0]["passes"]
     passes = f"{_passes(ours)} instead of {theirs}" if ours != theirs else f"as many passes ({ours})"
     return (
-        f"{task.score} on the side {task.sides[1]!r}: {twin.mean('other'):.3f} for {twin.row.title!r}, "
+        f"{task.score.capitalize()} on the side {task.sides[1]!r}: {twin.mean('other'):.3f} for {twin.row.title!r}, "
         f"{rival.mean('other'):.3f} for {rival.row.title!r}: {shown} ({_paired(gap)}); "
         f"the twin has {share:.0%} of the weights and takes {passes}."
     )
@@ -144,4 +144,4 @@ def percent(share: float) -> str:
         return "0"
     if share < 0.0001:
         return "under 0.01%"
-    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}" if share >= 0.01 else f"{100 * share:.2g}%"
