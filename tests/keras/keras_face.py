@@ -29,7 +29,7 @@ def gradients(layer, x, g):
             return (layer.stateless_call(trainable, [v.value for v in layer.non_trainable_variables], x)[0] * g).sum()
 
         values = [variable.value for variable in layer.trainable_variables]
-        of_x, of_weights = jax.grad(loss, argnums=(0, 1))(ops.convert_to_tensor(x), values)
+        of_x, of_weights = jax.jit(jax.grad(loss, argnums=(0, 1)))(ops.convert_to_tensor(x), values)
         found = [of_x, *of_weights]
     else:
         import torch
@@ -39,6 +39,16 @@ def gradients(layer, x, g):
         found = torch.autograd.grad((layer(x) * torch.from_numpy(np.ascontiguousarray(g))).sum(), [x, *weights])
     found = [ops.convert_to_numpy(gradient) for gradient in found]
     return found[0], found[1:]
+
+
+def compiled(layer):
+    """The layer; in JAX as one program, which is compiled sooner than all of its operations one by one."""
+    if BACKEND != "jax":
+        return layer
+    import jax
+
+    trainable = [variable.value for variable in layer.trainable_variables]
+    return jax.jit(lambda x: layer.stateless_call(trainable, [], x)[0])
 
 
 class KerasFace(Face):
@@ -104,7 +114,7 @@ class KerasFace(Face):
         return y if layer.data_format == "channels_first" else np.moveaxis(y, -1, 1)
 
     def call(self, layer, x):
-        return self.take(layer, ops.stop_gradient(layer(ops.convert_to_tensor(self.give(layer, x)))))
+        return self.take(layer, ops.stop_gradient(compiled(layer)(ops.convert_to_tensor(self.give(layer, x)))))
 
     def gradients(self, layer, x, g):
         of_x, weights = gradients(layer, self.give(layer, x), self.give(layer, g))
