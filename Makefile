@@ -6,7 +6,7 @@ BIN := .venv/bin
 TF1 := .venv-tf1/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test test-main test-keras test-tf1 lint bench bench-tf1 clean
+.PHONY: setup demo test test-main test-keras test-tf1 lint bench bench-tf1 readme clean
 
 setup: .venv/installed
 
@@ -26,12 +26,12 @@ demo: setup
 test: test-main test-keras test-tf1
 
 test-main: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-keras: setup
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/keras
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/keras
-	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/keras
+	KERAS_BACKEND=tensorflow OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
+	KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
+	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
 
 ifeq ($(PYTHON37),)
 test-tf1:
@@ -50,6 +50,9 @@ bench: setup
 	$(BIN)/python benchmarks/layers.py
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python benchmarks/keras_layers.py; done
 	test -z "$(PYTHON37)" || $(MAKE) bench-tf1
+
+readme: demo
+	$(BIN)/python benchmarks/write_readme.py
 
 bench-tf1: .venv-tf1/installed
 	PYTHONPATH=src $(TF1)/python benchmarks/tf1_layers.py
