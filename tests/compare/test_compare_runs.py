@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from command import interrupt_after_one_run, results, run, start
 
+from symmetric_layers.__main__ import main
+
 TINY = ("--epochs", "1", "--seeds", "1")
 MEASURED = {"trained", "other", "changed", "largest_difference"}
 
@@ -88,26 +90,25 @@ def check_report(text, found, rows, name):
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues_it(tmp_path):
     # long enough that the interruption comes in the middle, short enough for a test
-    arguments = ("compare", "--data", "digits", "--epochs", "2", "--seeds", "2", "--only", "plain,twin")
-    code, out, complaint = interrupt_after_one_run(start(*arguments, "--out", tmp_path / "broken"), tmp_path / "broken")
+    arguments = ["compare", "--data", "digits", "--epochs", "2", "--seeds", "2", "--only", "plain,twin", "--out"]
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    code, out, complaint = interrupt_after_one_run(start(*arguments, broken), broken)
     assert code == 130
     assert complaint == "Interrupted. What was finished is kept; the same command continues it.\n"
     assert "plain" in out
-    before = results(tmp_path / "broken")["runs"]
+    before = results(broken)["runs"]
     assert 1 <= len(before) < 8
 
-    code, _, complaint = run(*arguments, "--out", tmp_path / "broken")
-    assert (code, complaint) == (0, "")
-    after = results(tmp_path / "broken")["runs"]
+    assert main([*arguments, str(broken)]) == 0
+    after = results(broken)["runs"]
     assert len(after) == 8
     assert after[: len(before)] == before  # seconds and all: nothing was trained again
 
-    assert run(*arguments, "--out", tmp_path / "whole")[0] == 0
-    assert scores(tmp_path / "broken") == scores(tmp_path / "whole")  # and the same numbers come out a second time
+    assert main([*arguments, str(whole)]) == 0
+    assert scores(broken) == scores(whole)  # the same numbers a second time, in another process
 
 
 def test_a_finished_comparison_is_only_drawn_again(tmp_path, monkeypatch, capsys):
-    from symmetric_layers.__main__ import main
     from symmetric_layers.compare import training
 
     arguments = ["compare", "--data", "faces", *TINY, "--only", "plain,twin", "--out", str(tmp_path)]
@@ -128,8 +129,6 @@ def test_a_finished_comparison_is_only_drawn_again(tmp_path, monkeypatch, capsys
 
 
 def test_more_seeds_and_rows_continue_a_comparison(tmp_path):
-    from symmetric_layers.__main__ import main
-
     start_with = ["compare", "--data", "faces", "--epochs", "1", "--out", str(tmp_path)]
     assert main([*start_with, "--seeds", "1", "--only", "augment"]) == 0
     first = results(tmp_path)["runs"]
