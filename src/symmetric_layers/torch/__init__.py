@@ -8,7 +8,7 @@ from symmetric_layers.torch.conv import (
     SymmetricConvTranspose2d,
     SymmetricConvTranspose3d,
 )
-from symmetric_layers.torch.convert import desymmetrize, symmetrize
+from symmetric_layers.torch.convert import desymmetrize, equivariant, symmetrize
 from symmetric_layers.torch.global_conv import GlobalConv1d
 from symmetric_layers.torch.invariant import (
     InvariantConv1d,
@@ -62,6 +62,7 @@ __all__ = [
     "assert_equivariant",
     "desymmetrize",
     "equivariance_error",
+    "equivariant",
     "is_exact",
     "symmetrize",
     "where_it_breaks",

@@ -1,6 +1,7 @@
 """Surgery on whole models: to mirrored filter banks, to networks that obey the law, and back to ordinary layers."""
 
 from symmetric_layers.torch.convert.drop_in import symmetrize
+from symmetric_layers.torch.convert.network import equivariant
 from symmetric_layers.torch.convert.ordinary import desymmetrize
 
-__all__ = ["desymmetrize", "symmetrize"]
+__all__ = ["desymmetrize", "equivariant", "symmetrize"]

@@ -10,6 +10,7 @@ import symmetric_layers.torch.conv as symmetric
 import symmetric_layers.torch.invariant as invariant
 import symmetric_layers.torch.norm as norm
 from symmetric_layers.orbits import Plan
+from symmetric_layers.torch.convert.parts import SamePaddedConv2d, SymmetricLinear
 from symmetric_layers.torch.convert.surgery import Numbers, inherit
 
 Symmetry = Mapping[str, int | str] | None
@@ -31,12 +32,12 @@ def arguments(conv: Any) -> dict[str, Any]:
 
 
 def symmetric_conv(
-    conv: Any, host: type, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, numbers: Numbers, **changed: Any
+    conv: Any, host: type, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, numbers: Numbers, padded: bool = False
 ) -> nn.Module:
     """A symmetric convolution for an ordinary one; every orbit starts from the filter that its representative was."""
-    build = getattr(symmetric, "Symmetric" + host.__name__)
-    new = build(**{**arguments(conv), **changed}, symmetry=symmetry, in_symmetry=in_symmetry, grid=grid)
-    numbers.put(new, "weight", conv.weight, own_filters(conv.weight, new.plan, conv.transposed))
+    build: Any = SamePaddedConv2d if padded else getattr(symmetric, "Symmetric" + host.__name__)
+    new = build(**arguments(conv), symmetry=symmetry, in_symmetry=in_symmetry, grid=grid)
+    numbers.put(new, "weight", conv.weight, own_filters(conv.weight, new._plan, conv.transposed))
     numbers.put(new, "bias", conv.bias, pick(conv.bias, new.plan))
     inherit(conv, new)
     return new
@@ -76,6 +77,16 @@ def orbit_linear(linear: nn.Linear, in_symmetry: Symmetry, numbers: Numbers) -> 
     new = invariant.OrbitLinear(*given, in_symmetry=in_symmetry)
     numbers.put(new, "weight", linear.weight, pick(linear.weight, new.plan, 1))
     numbers.put(new, "bias", linear.bias, linear.bias)
+    inherit(linear, new)
+    return new
+
+
+def symmetric_linear(linear: nn.Linear, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numbers) -> nn.Module:
+    """A linear layer between orbits for an ordinary one."""
+    given: Any = (linear.in_features, linear.out_features, linear.bias is not None, "meta", linear.weight.dtype)
+    new = SymmetricLinear(*given, symmetry=symmetry, in_symmetry=in_symmetry)
+    numbers.put(new, "weight", linear.weight, pick(linear.weight, new.plan))
+    numbers.put(new, "bias", linear.bias, pick(linear.bias, new.plan))
     inherit(linear, new)
     return new
 

@@ -113,7 +113,7 @@ def _sizes(model: nn.Module, example: Any) -> Sizes | None:
 
     def note(module: nn.Module, args: Any) -> None:
         shape = tuple(args[0].shape)
-        if isinstance(module, PadAfter):  # what it adds, not what it sees
+        if isinstance(module, Mirrored) and isinstance(module.operator, PadAfter):  # what it adds, not what it sees
             shape = (*shape[:2], *(more - n for n, more in zip(shape[2:], args[1].shape[2:], strict=True)))
         seen.setdefault(id(module), set()).add(shape)
 
@@ -285,7 +285,7 @@ def _without_ours(model: nn.Module, sizes: Sizes | None) -> nn.Module:
             inherit(module, block)
             vars(block).pop("host", None)
             block.is_pad, block.convs, block.upsample = module.is_pad, module.convs, module.upsample
-            added = (sizes or {}).get(id(module.fit.operator), set())
+            added = (sizes or {}).get(id(module.fit), set())
             for shape in sorted(added)[:1]:
                 fit = padded_after(module.fit, shape).to(next(model.parameters()))
                 block.upsample = nn.Sequential(module.upsample, *fit)

@@ -24,7 +24,8 @@ def ordinary_operator(mirrored: Mirrored, shapes: set[tuple[int, ...]] | None) -
     """
     operator = mirrored.operator
     if shapes is None:
-        always = all(obeys(operator, (1, 1, n, n + 1, n + 2), letter) for letter in LETTERS for n in range(64, 76))
+        letters = sorted({letter for kind in mirrored.symmetry or {} for letter in kind})
+        always = all(obeys(operator, (1, 1, n, n + 1, n + 2), letter) for letter in letters for n in range(64, 76))
         return operator if always and isinstance(operator, nn.Module) else None
     made = [_for_shape(mirrored, shape) for shape in sorted(shapes)]
     if any(repr(other) != repr(made[0]) for other in made[1:]):

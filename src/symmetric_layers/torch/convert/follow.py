@@ -1,0 +1,382 @@
+"""Follows an example through a model: which channels meet, where they come from, where they go.
+
+Every tensor carries a mark: which axis counts its channels, and which set of channels these belong to. Channels that
+are added, multiplied or concatenated belong to one set; a set that holds an input or an answer of the model is plain,
+every other one may be orbits.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.torch.answers import call, tensors
+from symmetric_layers.torch.convert.banks import NORMS
+from symmetric_layers.torch.convert.surgery import HOSTS, host_of
+
+OPERATORS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d,
+    nn.LPPool3d, nn.Upsample,
+)  # fmt: skip
+_PADS = tuple(
+    getattr(nn, f"{sort}Pad{rank}d")
+    for sort in ("Constant", "Zero", "Replication", "Reflection", "Circular")
+    for rank in (1, 2, 3)
+)
+_MOVES = {
+    "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "view", "reshape", "flatten", "unflatten",
+    "squeeze", "unsqueeze", "expand", "repeat", "__getitem__", "chunk", "split", "tensor_split", "narrow", "select",
+    "index_select", "roll", "flip", "unbind", "t", "repeat_interleave", "tile", "squeeze_", "unsqueeze_", "transpose_",
+    "split_with_sizes", "adjoint",
+}  # fmt: skip
+_REDUCTIONS = {
+    "mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "vector_norm", "logsumexp", "median",
+    "argmax", "argmin", "nanmean", "nansum",
+}  # fmt: skip
+_NORMED = {"batch_norm", "group_norm", "instance_norm", "layer_norm", "prelu", "rms_norm"}
+_WEIGHED = {
+    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul", "mm",
+    "bmm", "addmm", "einsum", "__matmul__", "__rmatmul__", "multi_head_attention_forward", "bilinear",
+}  # fmt: skip
+
+
+class Mark(NamedTuple):
+    """What is known of a tensor: its set of channels, the axis that counts them (None: none), or how they were lost."""
+
+    source: int
+    dim: int | None
+    lost: str = ""
+
+
+class Sets:
+    """Sets of channels that are arranged alike."""
+
+    def __init__(self) -> None:
+        self._parent: list[int] = []
+        self._plain: set[int] = set()
+
+    def new(self, plain: bool = False) -> int:
+        """A set of its own."""
+        self._parent.append(len(self._parent))
+        if plain:
+            self.make_plain(len(self._parent) - 1)
+        return len(self._parent) - 1
+
+    def find(self, source: int) -> int:
+        """The set's one name."""
+        while self._parent[source] != source:
+            self._parent[source] = self._parent[self._parent[source]]
+            source = self._parent[source]
+        return source
+
+    def join(self, one: int, other: int) -> None:
+        """Both are arranged alike."""
+        one, other = self.find(one), self.find(other)
+        self._parent[other] = one
+        if other in self._plain:
+            self._plain.add(one)
+
+    def make_plain(self, source: int) -> None:
+        """These channels are ordinary pictures or numbers."""
+        self._plain.add(self.find(source))
+
+    def is_plain(self, source: int) -> bool:
+        """Whether these channels are ordinary."""
+        return self.find(source) in self._plain
+
+
+class Follower(TorchFunctionMode):
+    """What one model does with its channels; `follow` fills it, once per mode of the model."""
+
+    def __init__(self, model: nn.Module, kept: Callable[[str], bool]) -> None:
+        super().__init__()
+        self.sets = Sets()
+        self.reads: dict[str, list[int]] = {}  # by module: the sets of channels that it met
+        self.writes: dict[str, int] = {}  # by convolution or linear layer: the set that it makes
+        self.answers: dict[str, int] = {}  # by any other module: the set of its answer
+        self.parameters: dict[tuple[str, str], tuple[int, int]] = {}  # outside layers: set, axis
+        self.joined: list[tuple[str, int, int]] = []  # by module: pictures concatenated with other channels
+        self._model, self._kept = model, kept
+        self._stack = [""]
+        self._muted = 0
+        self._inputs: set[int] = set()
+
+    def follow(self, example: Any) -> None:
+        """Runs the model once and takes notes."""
+        names = {id(module): name for name, module in self._model.named_modules()}
+        self._mark_parameters()
+        for _, tensor in tensors(example):
+            if tensor.is_floating_point() and tensor.dim() > 1:
+                source = self.sets.new(plain=True)
+                self._inputs.add(source)
+                _set(tensor, Mark(source, 1))
+        handles = []
+        for module in self._model.modules():
+            handles.append(module.register_forward_pre_hook(self._enter(names[id(module)]), with_kwargs=True))
+            handles.append(module.register_forward_hook(self._leave(names[id(module)])))
+        try:
+            with torch.no_grad(), self:
+                answer = call(self._model, example)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for _, tensor in tensors(answer):
+            mark = _mark(tensor)
+            if mark is not None:
+                self.sets.make_plain(mark.source)
+
+    def check(self) -> None:
+        """Refuses pictures that are concatenated with channels that will be orbits."""
+        for name, picture, other in self.joined:
+            if not self.sets.is_plain(other):
+                raise SymmetryError(
+                    f"model: {name or 'its forward'!r} concatenates an input of the model with channels of layers. "
+                    "Expected one sort of channels. Put a convolution between the input and the concatenation, or "
+                    "keep that part ordinary with keep."
+                )
+            self.sets.join(picture, other)
+
+    def state(self, name: str) -> bool | None:
+        """Whether a module meets plain channels; None where it met none. Refuses a module that meets both sorts."""
+        met = {self.sets.is_plain(source) for source in self.reads.get(name, [])}
+        if len(met) > 1:
+            raise SymmetryError(
+                f"model: {name!r} is used both on pictures and on orbits. Expected one of both. Use two modules, one "
+                "for each."
+            )
+        return met.pop() if met else None
+
+    def meets(self, source: int) -> bool:
+        """Whether channels of a layer or an input are among these."""
+        known = {self.sets.find(written) for written in [*self.writes.values(), *self._inputs]}
+        return self.sets.find(source) in known
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Calls, and marks the answer."""
+        kwargs = kwargs or {}
+        answer = func(*args, **kwargs)
+        if not self._muted:
+            self._note(getattr(func, "__name__", ""), func, args, kwargs, answer)
+        return answer
+
+    def _mark_parameters(self) -> None:
+        for name, module in self._model.named_modules():
+            if _known(module):
+                continue
+            for key, parameter in module.named_parameters(recurse=False):
+                long = [axis for axis, size in enumerate(parameter.shape) if size > 1]
+                if len(long) > 1:
+                    _set(parameter, Mark(self.sets.new(), None, f"{name}.{key}".lstrip(".")))
+                elif long:
+                    source, _ = self.parameters.setdefault((name, key), (self.sets.new(), long[0]))
+                    _set(parameter, Mark(source, long[0]))
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            self._stack.append(name)
+            if _known(module):
+                self._muted += 1
+                given = [value for _, value in tensors((args, kwargs))]
+                if given:
+                    self._meet(name, module, given[0])
+
+        return before
+
+    def _leave(self, name: str) -> Callable[..., None]:
+        def after(module: nn.Module, args: Any, answer: Any) -> None:
+            self._stack.pop()
+            if _known(module):
+                self._muted -= 1
+            for _, tensor in tensors(answer):
+                if name in self.writes:
+                    dim = tensor.dim() - 1 if isinstance(module, nn.Linear) else 1
+                    _set(tensor, Mark(self.writes[name], dim))
+                elif _known(module):
+                    mark = next((_mark(value) for _, value in tensors(args)), None)
+                    if mark is not None:
+                        _set(tensor, mark)
+                mark = _mark(tensor)
+                if mark is not None:
+                    self.answers[name] = mark.source
+
+        return after
+
+    def _meet(self, name: str, module: nn.Module, tensor: Tensor) -> None:
+        """Notes what a layer reads, and refuses what no layer could."""
+        mark = _mark(tensor) or Mark(self.sets.new(plain=True), None)
+        weighs = isinstance(module, (*HOSTS, nn.Linear))
+        last = isinstance(module, (nn.Linear, nn.LayerNorm))
+        if not self._kept(name):
+            if mark.lost and (weighs or not self.sets.is_plain(mark.source)):
+                raise _lost(name, module, mark.lost)
+            wrong = mark.dim is not None and mark.dim != (tensor.dim() - 1 if last else 1)
+            if wrong and weighs:
+                raise _lost(name, module, "an exchange of axes")
+            if wrong and not (isinstance(module, nn.LayerNorm) and module.weight is None):
+                raise _lost(name, module, "an exchange of axes")
+        self.reads.setdefault(name, []).append(mark.source)
+        if weighs and name not in self.writes:
+            self.writes[name] = self.sets.new()
+
+    def _note(self, name: str, func: Any, args: Any, kwargs: Any, answer: Any) -> None:
+        outputs = [tensor for _, tensor in tensors(answer)]
+        inputs = [(tensor, mark) for tensor, mark in _marked((args, kwargs))]
+        if not inputs or not outputs:
+            return
+        if name in _MOVES:
+            self._move(name, func, args, kwargs, inputs[0], outputs)
+        elif name in ("cat", "concat", "concatenate", "stack"):
+            self._concatenate(name, args, kwargs, inputs, outputs[0])
+        elif name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], Tensor)):
+            self._reduce(args, kwargs, inputs[0], outputs)
+        else:
+            self._combine(name, inputs, outputs)
+
+    def _move(self, name: str, func: Any, args: Any, kwargs: Any, given: Any, outputs: list[Tensor]) -> None:
+        """Follows the channels by sending their numbers the same way."""
+        tensor, mark = given
+        if mark.dim is None or tensor.shape[mark.dim] == 1:
+            for output in outputs:
+                _set(output, mark if output.dim() == tensor.dim() else mark._replace(dim=None))
+            return
+        shape = [-1 if axis == mark.dim else 1 for axis in range(tensor.dim())]
+        count = tensor.shape[mark.dim]
+        numbers = torch.arange(count, dtype=torch.int32, device=tensor.device).reshape(shape).expand(tensor.shape)
+        moved = func(*[numbers if value is tensor else value for value in args], **kwargs)
+        for output, (_, seen) in zip(outputs, tensors(moved), strict=True):
+            _set(output, _found(seen, mark, name))
+
+    def _concatenate(self, name: str, args: Any, kwargs: Any, inputs: Any, output: Tensor) -> None:
+        given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
+        dim = given + output.dim() if given < 0 else given
+        first = next((mark for _, mark in inputs if mark.source not in self._inputs), inputs[0][1])
+        for _, mark in inputs:
+            if name != "stack" and mark.dim == dim and mark.source in self._inputs and first.source not in self._inputs:
+                self.joined.append((self._stack[-1], mark.source, first.source))
+            else:
+                self.sets.join(first.source, mark.source)
+        axis = first.dim
+        if name == "stack" and axis is not None and dim <= axis:
+            axis += 1
+        lost = next((mark.lost for _, mark in inputs if mark.lost), "")
+        _set(output, Mark(first.source, axis, lost))
+
+    def _reduce(self, args: Any, kwargs: Any, given: Any, outputs: list[Tensor]) -> None:
+        tensor, mark = given
+        dims = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
+        if dims is None or mark.dim is None:
+            for output in outputs:
+                _set(output, Mark(self.sets.new(), None, mark.lost))
+            return
+        over = {dim % tensor.dim() for dim in ((dims,) if isinstance(dims, int) else dims)}
+        kept = outputs[0].dim() == tensor.dim()
+        axis = mark.dim if kept else mark.dim - sum(dim < mark.dim for dim in over)
+        for output in outputs:
+            if mark.dim in over:  # what is left is one number for all channels
+                _set(output, Mark(self.sets.new(plain=True), axis if kept else None))
+            else:
+                _set(output, Mark(mark.source, axis, mark.lost))
+
+    def _combine(self, name: str, inputs: Any, outputs: list[Tensor]) -> None:
+        """Functions that treat channel by channel; of others the channels are lost."""
+        tensor, mark = max(inputs, key=lambda one: (one[1].dim is not None, not _raw(one[0]), one[0].numel()))
+        kept = self._kept(self._stack[-1])
+        if name in _WEIGHED and not kept and any(isinstance(other, nn.Parameter) for other, _ in inputs):
+            raise SymmetryError(
+                f"model: {self._stack[-1]!r} weighs channels with a parameter of its own ({name}). Expected a "
+                "layer of torch.nn for that. Use one, or keep that part ordinary with keep."
+            )
+        for other, second in inputs:
+            if other is tensor:
+                continue
+            if second.lost and isinstance(other, nn.Parameter) and not kept:
+                raise self._positions(second.lost, name)
+            if mark.dim is None or second.dim is None:
+                continue
+            if name in _NORMED:
+                if other.dim() == 1 and other.shape[0] == tensor.shape[mark.dim]:
+                    self.sets.join(mark.source, second.source)
+            elif other.dim() - second.dim == tensor.dim() - mark.dim:
+                if other.shape[second.dim] == tensor.shape[mark.dim]:
+                    self.sets.join(mark.source, second.source)
+                else:  # one number for all channels
+                    self.sets.make_plain(second.source)
+            elif isinstance(other, nn.Parameter) and not kept:
+                raise self._positions("a parameter", name)
+        for output in outputs:
+            same = mark.dim is not None and output.dim() == tensor.dim() and name not in _WEIGHED
+            same = same and output.shape[mark.dim] == tensor.shape[mark.dim]
+            lost = Mark(mark.source, None, mark.lost or name or "a function")
+            _set(output, mark if same or mark.dim is None else lost)
+
+    def _positions(self, parameter: str, name: str) -> SymmetryError:
+        return SymmetryError(
+            f"model: {self._stack[-1] or 'its forward'!r} combines channels with {parameter!r}, numbers for each "
+            f"position ({name}). Expected parameters that know channels alone. Leave these out, or keep that part "
+            "ordinary with keep."
+        )
+
+
+def is_lopsided_pad(module: nn.Module) -> bool:
+    """Whether a padding module pads one side more than the other."""
+    if not isinstance(module, _PADS):
+        return False
+    sides: Any = module.padding
+    return any(before != after for before, after in zip(sides[::2], sides[1::2], strict=True))
+
+
+def is_operator(module: nn.Module) -> bool:
+    """Whether a module treats channel by channel, but not every position alike."""
+    return isinstance(module, OPERATORS) or is_lopsided_pad(module)
+
+
+def _known(module: nn.Module) -> bool:
+    return isinstance(module, (*HOSTS, nn.Linear)) or host_of(module, NORMS) is not None or is_operator(module)
+
+
+def _lost(name: str, module: nn.Module, how: str) -> SymmetryError:
+    if how in ("flatten", "view", "reshape"):
+        return SymmetryError(
+            f"model: {name!r}, a {type(module).__name__}, reads channels that {how!r} has mixed with positions. "
+            "Expected channels alone. Pool over all positions first (nn.AdaptiveAvgPool2d(1)), or keep that part "
+            "ordinary with keep."
+        )
+    return SymmetryError(
+        f"model: {name!r}, a {type(module).__name__}, reads channels that cannot be followed through {how!r}. "
+        "Expected channels that are moved, joined or combined one by one. Write that part with layers of torch.nn, or "
+        "keep it ordinary with keep."
+    )
+
+
+def _found(seen: Tensor, mark: Mark, name: str) -> Mark:
+    """Where the numbers of the channels stand now."""
+    axes = [axis for axis, size in enumerate(seen.shape) if size > 1]
+    varying = [axis for axis in axes if bool((seen != seen.narrow(axis, 0, 1)).any())]
+    if not varying:
+        return Mark(mark.source, None, mark.lost)
+    line = seen[tuple(slice(None) if axis == varying[0] else 0 for axis in range(seen.dim()))]
+    if len(varying) > 1 or not bool((line[1:] - line[:-1] == 1).all()):
+        return Mark(mark.source, None, name)
+    return Mark(mark.source, varying[0], mark.lost)
+
+
+def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:
+    for _, tensor in tensors(tree):
+        mark = _mark(tensor)
+        if mark is not None:
+            yield tensor, mark
+
+
+def _raw(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter)
+
+
+def _mark(tensor: Tensor) -> Mark | None:
+    return getattr(tensor, "_channels_of", None)
+
+
+def _set(tensor: Tensor, mark: Mark) -> None:
+    tensor._channels_of = mark  # type: ignore[attr-defined]

@@ -1,0 +1,92 @@
+"""The last word on a converted network: the law in double precision, with random numbers everywhere."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.torch.answers import mapped, tensors
+from symmetric_layers.torch.convert.surgery import copy_of
+from symmetric_layers.torch.law import equivariance_error, where_it_breaks
+
+ALLOWED = 1e-10  # relative; breaches are above 1e-3, rounding is below 1e-12
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """A copy in double precision whose parameters and buffers are all random, of a size that networks can bear."""
+    model = copy_of(model).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}.values():
+            if tensor.is_floating_point():
+                tensor.copy_(_random(tensor.shape, generator))
+    return model
+
+
+def _random(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Filters with the variance that keeps signals at their size; everything else positive (variances among it)."""
+    if len(shape) > 1 and math.prod(shape[1:]) > 1:
+        return torch.randn(shape, generator=generator, dtype=torch.float64) / math.sqrt(math.prod(shape[1:]))
+    return torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5
+
+
+def random_input(model: nn.Module, example: Any, training: bool) -> Any:
+    """Pictures of the example's sizes, with nothing alike in them; two of them where batch norms may need two."""
+    generator = torch.Generator().manual_seed(1)
+    batches = any("BatchNorm" in type(module).__name__ for module in model.modules())
+    twice = training and batches and all(tensor.shape[:1] == (1,) for _, tensor in tensors(example))
+
+    def change(tensor: Tensor) -> Tensor:
+        tensor = torch.cat([tensor, tensor]) if twice else tensor
+        if not tensor.is_floating_point():
+            return tensor
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+
+    return mapped(example, change)
+
+
+def run_once(run: Callable[[Any], Any], model: nn.Module, example: Any, training: bool) -> None:
+    """Runs a model, and refuses an example that it does not accept in one sentence."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    given = mapped(random_input(model, example, training), lambda t: t.to(dtype) if t.is_floating_point() else t)
+    try:
+        run(given)
+    except SymmetryError:
+        raise
+    except Exception as error:
+        shapes = [tuple(tensor.shape) for _, tensor in tensors(example)]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        mode = "training" if training else "evaluation"
+        raise SymmetryError(
+            f"example: the model does not accept {shapes} in {mode} mode ({reason}). "
+            "Expected an input that it runs on. Pass one of another size or sort."
+        ) from error
+
+
+def law_error(model: nn.Module, example: Any, axes: str) -> dict[bool, float]:
+    """The largest relative deviation, by whether the model is in training mode."""
+    model = randomised(model)
+    found = {}
+    for training in (False, True):
+        rows = equivariance_error(model.train(training), random_input(model, example, training), axes)
+        found[training] = max((row.relative for row in rows), default=0.0)
+    return found
+
+
+def refuse_breach(model: nn.Module, example: Any, axes: str) -> None:
+    """Refuses a network that breaks the law, and names the module that does."""
+    for training, worst in law_error(model, example, axes).items():
+        if worst <= ALLOWED:
+            continue
+        broken = where_it_breaks(
+            randomised(model).train(training), random_input(model, example, training), axes
+        ).offender
+        place = f"{broken.module or 'its forward'!r} ({broken.sort}): {broken.reason}" if broken else "the answer"
+        raise SymmetryError(
+            f"model: the converted network breaks the law by {worst:.1e} in {'training' if training else 'evaluation'} "
+            f"mode, first at {place}. Expected at most {ALLOWED:.0e}. Write that part with modules of torch.nn that "
+            "mirror (nn.MaxPool2d for F.max_pool2d, padding on both sides), or keep it ordinary with keep."
+        )
