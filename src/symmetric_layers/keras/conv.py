@@ -142,11 +142,9 @@ class _SymmetricConv(_Symmetric):
         """Convolves a batch of pictures as the host's layer does."""
         padding = self.padding
         if padding == "causal":
-            pads = [[0, 0]] * (self.rank + 2)
-            pads[1 if self.data_format == "channels_last" else 2] = [
-                self.dilation_rate[0] * (self.kernel_size[0] - 1),
-                0,
-            ]
+            before = self.dilation_rate[0] * (self.kernel_size[0] - 1)
+            pads = [[0, 0], [0, 0], [0, 0]]
+            pads[1 if self.data_format == "channels_last" else 2] = [before, 0]
             inputs, padding = ops.pad(inputs, pads), "valid"
         outputs = ops.conv(
             inputs,
