@@ -1,14 +1,11 @@
 """Runs the command line as people do: in a process of its own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # tests share their cores
 
 
 def start(*arguments, code="from symmetric_layers.__main__ import main; sys.exit(main())"):
@@ -16,7 +13,6 @@ def start(*arguments, code="from symmetric_layers.__main__ import main; sys.exit
     ready = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); " + code
     return subprocess.Popen(
         [sys.executable, "-c", ready, *map(str, arguments)],
-        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -4,6 +4,7 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from command import interrupt_after_one_run, results, run, start
 
 from symmetric_layers.__main__ import main
@@ -138,3 +139,13 @@ def test_more_seeds_and_rows_continue_a_comparison(tmp_path):
     assert [(one["row"], one["seed"]) for one in after] == [("augment", 0), ("tta", 0), ("augment", 1), ("tta", 1)]
     assert after[0]["seconds"] == after[1]["seconds"]  # one network, trained once
     assert json.loads((tmp_path / "results.json").read_text())["format"] == 1
+
+
+def test_the_number_of_threads_does_not_depend_on_the_machine(tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert main(["compare", "--data", "faces", *TINY, "--only", "twin", "--out", str(tmp_path)]) == 0
+        assert torch.get_num_threads() == results(tmp_path)["settings"]["threads"] == 1
+    finally:
+        torch.set_num_threads(threads)

@@ -86,9 +86,12 @@ def _work(data: str, rows: tuple[Row, ...], seeds: int, epochs: int | None, out:
     if not console.is_terminal:
         console = Console(width=150)
     with console.status("Loading torch, Lightning, MONAI and the data"):
-        from symmetric_layers.compare.data import load
+        import torch
+
+        from symmetric_layers.compare.data import THREADS, load
         from symmetric_layers.compare.experiment import Experiment
 
+        torch.set_num_threads(THREADS)
         task = load(data)
         results = Results(out, task.settings(epochs), command)
     experiment = Experiment(task, rows, seeds, epochs or task.epochs, results)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAMES = ("brain", "digits", "faces", "textures")
+THREADS = 1  # numbers that do not depend on the cores; and on shared cores threads wait longer than they work
 IGNORE = -100  # the target of pixels that have no label: losses and scores leave them out
 
 
@@ -77,6 +78,7 @@ class Task:
             "epochs": epochs or self.epochs,
             "batches_per_epoch": self.batches,
             "batch": self.batch,
+            "threads": THREADS,
             "optimizer": "AdamW, one-cycle",
             "learning_rate": self.rate,
             "weight_decay": self.decay,
