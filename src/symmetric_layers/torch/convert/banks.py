@@ -1,7 +1,7 @@
 """Layers with orbits out of ordinary ones, with the same arguments, from the ordinary layer's own numbers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import symmetric_layers.torch.conv as symmetric
 import symmetric_layers.torch.invariant as invariant
 import symmetric_layers.torch.norm as norm
+from symmetric_layers.letters import axes as positions
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.convert.parts import SamePaddedConv2d, SymmetricLinear
 from symmetric_layers.torch.convert.surgery import Numbers, inherit
@@ -23,6 +24,24 @@ _NORMS: dict[type[nn.Module], Any] = {
 NORMS = tuple(_NORMS)
 
 
+class Start(NamedTuple):
+    """How wide new layers are, and what they start from.
+
+    Attributes:
+        width: how many times as many channels are orbits.
+        size: the size of one orbit.
+        average: whether the network starts as the mirror average of the old one (one orbit for every channel).
+    """
+
+    width: int = 1
+    size: int = 1
+    average: bool = False
+
+    def chosen(self, channels: int) -> list[int]:
+        """The old channel whose numbers each orbit starts from."""
+        return [orbit * self.size // self.width for orbit in range(channels * self.width // self.size)]
+
+
 def arguments(conv: Any) -> dict[str, Any]:
     """The arguments that make such a convolution again, without storage."""
     names = ["in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"]
@@ -32,15 +51,47 @@ def arguments(conv: Any) -> dict[str, Any]:
 
 
 def symmetric_conv(
-    conv: Any, host: type, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, numbers: Numbers, padded: bool = False
+    conv: Any,
+    host: type,
+    symmetry: Symmetry,
+    in_symmetry: Symmetry,
+    grid: str,
+    numbers: Numbers,
+    start: Start,
+    padded: bool = False,
 ) -> nn.Module:
     """A symmetric convolution for an ordinary one; every orbit starts from the filter that its representative was."""
     build: Any = SamePaddedConv2d if padded else getattr(symmetric, "Symmetric" + host.__name__)
-    new = build(**arguments(conv), symmetry=symmetry, in_symmetry=in_symmetry, grid=grid)
-    numbers.put(new, "weight", conv.weight, own_filters(conv.weight, new._plan, conv.transposed))
-    numbers.put(new, "bias", conv.bias, pick(conv.bias, new.plan))
+    given = arguments(conv)
+    depthwise = bool(in_symmetry) and conv.groups == conv.in_channels == conv.out_channels
+    given["out_channels"] *= start.width
+    given["in_channels"] *= start.width if in_symmetry else 1
+    given["groups"] *= start.width if depthwise else 1
+    fresh = start.width > 1 and not start.average
+    if fresh:
+        given["device"] = conv.weight.device
+    new = build(**given, symmetry=symmetry, in_symmetry=in_symmetry, grid=grid)
+    if fresh:
+        weight, bias = new.weight, new.bias
+    elif start.average:
+        weight = conv.weight
+        if in_symmetry and not depthwise:
+            weight = first_of_orbits(weight, 0 if conv.transposed else 1, start.size)
+        bias = conv.bias
+    else:
+        weight, bias = own_filters(conv.weight, new._plan, conv.transposed), pick(conv.bias, new.plan)
+    numbers.put(new, "weight", conv.weight, weight)
+    numbers.put(new, "bias", conv.bias, bias)
     inherit(conv, new)
     return new
+
+
+def first_of_orbits(weight: Tensor, dim: int, size: int) -> Tensor:
+    """Filters that read the first member of each orbit, and nothing of the others."""
+    shape = list(weight.shape)
+    shape[dim] *= size
+    index = torch.arange(0, shape[dim], size, device=weight.device)
+    return weight.detach().new_zeros(shape).index_copy(dim, index, weight.detach())
 
 
 def own_filters(weight: Tensor, plan: Plan, transposed: bool) -> Tensor:
@@ -53,65 +104,96 @@ def own_filters(weight: Tensor, plan: Plan, transposed: bool) -> Tensor:
     return weight.index_select(0, torch.tensor(representatives(plan), device=weight.device))
 
 
-def invariant_conv(conv: Any, host: type, in_symmetry: Symmetry, axes: str, numbers: Numbers) -> nn.Module:
+def invariant_conv(
+    conv: Any, host: type, in_symmetry: Symmetry, axes: str, numbers: Numbers, start: Start
+) -> nn.Module:
     """An invariant convolution for an ordinary one."""
     build = getattr(invariant, host.__name__.replace("Conv", "InvariantConv", 1))
-    new = build(**arguments(conv), in_symmetry=in_symmetry, axes=axes)
+    given = arguments(conv)
+    given["in_channels"] *= start.width if in_symmetry else 1
+    fresh = start.width > 1 and not start.average
+    if fresh:
+        given["device"] = conv.weight.device
+    new = build(**given, in_symmetry=in_symmetry, axes=axes)
     how = new.invariance
-    channels = [i for i, mirror in enumerate(how.inputs.mirror) if not set(mirror) & set(how.swapped)]
-    dim = 0 if conv.transposed else 1
-    if not conv.transposed:
-        channels = [channel for channel in channels if channel < conv.in_channels // conv.groups]
-    weight = conv.weight.index_select(dim, torch.tensor(channels, device=conv.weight.device))
+    weight, bias = conv.weight, conv.bias
+    if fresh:
+        weight, bias = new.weight, new.bias
+    elif start.average:
+        for letter in how.palindromic:
+            weight = (weight + weight.flip(positions(letter))) / 2
+        weight = weight / 2 ** len(how.swapped)
+    elif how.swapped:
+        channels = [i for i, mirror in enumerate(how.inputs.mirror) if not set(mirror) & set(how.swapped)]
+        if not conv.transposed:
+            channels = [channel for channel in channels if channel < conv.in_channels // conv.groups]
+        index = torch.tensor(channels, device=weight.device)
+        weight = weight.index_select(0 if conv.transposed else 1, index)
     for axis, size in enumerate(how.stored_kernel(conv.kernel_size)):
         weight = weight.narrow(2 + axis, 0, size)
     numbers.put(new, "weight", conv.weight, weight)
-    numbers.put(new, "bias", conv.bias, conv.bias)
+    numbers.put(new, "bias", conv.bias, bias)
     inherit(conv, new)
     return new
 
 
-def orbit_linear(linear: nn.Linear, in_symmetry: Symmetry, numbers: Numbers) -> nn.Module:
-    """A linear head that ignores the mirror for an ordinary one."""
-    given: Any = (linear.in_features, linear.out_features, linear.bias is not None, "meta", linear.weight.dtype)
-    new = invariant.OrbitLinear(*given, in_symmetry=in_symmetry)
-    numbers.put(new, "weight", linear.weight, pick(linear.weight, new.plan, 1))
-    numbers.put(new, "bias", linear.bias, linear.bias)
-    inherit(linear, new)
+def linear(old: nn.Linear, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numbers, start: Start) -> nn.Module:
+    """A linear layer between orbits for an ordinary one, or without `symmetry` a head that ignores the mirror."""
+    fresh = start.width > 1 and not start.average
+    features = old.in_features * (start.width if in_symmetry else 1)
+    answers = old.out_features * (start.width if symmetry else 1)
+    given: Any = (features, answers, old.bias is not None, old.weight.device if fresh else "meta", old.weight.dtype)
+    new: Any
+    if symmetry:
+        new = SymmetricLinear(*given, symmetry=symmetry, in_symmetry=in_symmetry)
+    else:
+        new = invariant.OrbitLinear(*given, in_symmetry=in_symmetry)
+    weight: Any = old.weight
+    bias: Any = old.bias
+    if fresh:
+        weight, bias = new.weight, new.bias
+    elif start.average and symmetry:
+        weight = first_of_orbits(weight, 1, start.size) if in_symmetry else weight
+    elif start.average:
+        weight = weight / start.size
+    elif symmetry:
+        weight, bias = pick(weight, new.plan), pick(bias, new.plan)
+    else:
+        weight = pick(weight, new.plan, 1)
+    numbers.put(new, "weight", old.weight, weight)
+    numbers.put(new, "bias", old.bias, bias)
+    inherit(old, new)
     return new
 
 
-def symmetric_linear(linear: nn.Linear, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numbers) -> nn.Module:
-    """A linear layer between orbits for an ordinary one."""
-    given: Any = (linear.in_features, linear.out_features, linear.bias is not None, "meta", linear.weight.dtype)
-    new = SymmetricLinear(*given, symmetry=symmetry, in_symmetry=in_symmetry)
-    numbers.put(new, "weight", linear.weight, pick(linear.weight, new.plan))
-    numbers.put(new, "bias", linear.bias, pick(linear.bias, new.plan))
-    inherit(linear, new)
-    return new
-
-
-def orbit_norm(old: Any, host: type[nn.Module], symmetry: Symmetry, numbers: Numbers) -> nn.Module:
+def orbit_norm(old: Any, host: type[nn.Module], symmetry: Symmetry, numbers: Numbers, start: Start) -> nn.Module:
     """A norm for orbits for an ordinary one."""
     weight, bias = old.weight, old.bias
     new: Any
     more: dict[str, Any] = {"eps": old.eps, "device": "meta", "dtype": _dtype(old), "symmetry": symmetry}
     if host is nn.GroupNorm:
-        new = norm.OrbitGroupNorm(old.num_groups, old.num_channels, affine=old.affine, **more)
+        new = norm.OrbitGroupNorm(old.num_groups, old.num_channels * start.width, affine=old.affine, **more)
     elif host is nn.LayerNorm:
         affine = old.elementwise_affine
-        new = norm.OrbitLayerNorm(old.normalized_shape, elementwise_affine=affine, bias=bias is not None, **more)
+        shape = [size * start.width for size in old.normalized_shape]
+        new = norm.OrbitLayerNorm(shape, elementwise_affine=affine, bias=bias is not None, **more)
     else:
         more |= {"momentum": old.momentum, "affine": old.affine, "track_running_stats": old.track_running_stats}
         if old.affine and bias is None:
             more["bias"] = False
-        new = _NORMS[host](old.num_features, **more)
+        new = _NORMS[host](old.num_features * start.width, **more)
     for name, old_values in (("weight", weight), ("bias", bias)):
-        numbers.put(new, name, old_values, pick(old_values, new.plan))
+        numbers.put(new, name, old_values, _chosen(old_values, start))
     for name, buffer in old.named_buffers(recurse=False):
-        new._buffers[name] = buffer.clone() if buffer.dim() == 0 else pick(buffer, new.plan)
+        new._buffers[name] = buffer.clone() if buffer.dim() == 0 else _chosen(buffer, start)
     inherit(old, new)
     return new
+
+
+def _chosen(values: Tensor | None, start: Start) -> Tensor | None:
+    if values is None:
+        return None
+    return values.detach()[torch.tensor(start.chosen(values.shape[0]), device=values.device)]
 
 
 def pick(values: Tensor | None, plan: Plan | None, dim: int = 0) -> Tensor | None:

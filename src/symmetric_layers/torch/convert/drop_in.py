@@ -9,7 +9,7 @@ from torch import nn
 from symmetric_layers.counts import readable
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS
-from symmetric_layers.torch.convert.banks import symmetric_conv
+from symmetric_layers.torch.convert.banks import Start, symmetric_conv
 from symmetric_layers.torch.convert.surgery import (
     HOSTS,
     Numbers,
@@ -81,7 +81,7 @@ def symmetrize(
         try:
             with warnings.catch_warnings():  # a layer that is too small for a percentage keeps its filters free
                 warnings.filterwarnings("ignore", message=".*leaves no whole orbit", category=UserWarning)
-                new[id(module)] = symmetric_conv(module, host, symmetry, None, "shared", numbers)
+                new[id(module)] = symmetric_conv(module, host, symmetry, None, "shared", numbers, Start())
         except SymmetryError as refusal:
             raise SymmetryError(f"model: {name!r} cannot have this symmetry. {refusal}") from None
         names[id(new[id(module)])] = name

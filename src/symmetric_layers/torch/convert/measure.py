@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.torch.answers import mapped, tensors
+from symmetric_layers.letters import axes as positions
+from symmetric_layers.letters import mirrors
+from symmetric_layers.torch.answers import call, difference, mapped, mirrored, tensors
 from symmetric_layers.torch.convert.surgery import copy_of
 from symmetric_layers.torch.law import equivariance_error, where_it_breaks
 
@@ -89,4 +91,28 @@ def refuse_breach(model: nn.Module, example: Any, axes: str) -> None:
             f"model: the converted network breaks the law by {worst:.1e} in {'training' if training else 'evaluation'} "
             f"mode, first at {place}. Expected at most {ALLOWED:.0e}. Write that part with modules of torch.nn that "
             "mirror (nn.MaxPool2d for F.max_pool2d, padding on both sides), or keep it ordinary with keep."
+        )
+
+
+def refuse_other_than_average(old: nn.Module, new: nn.Module, example: Any, axes: str) -> None:
+    """Refuses a network that does not compute the old one's average over all mirrored inputs, in evaluation mode."""
+    old, new = copy_of(old).double().eval(), copy_of(new).double().eval()
+    x = random_input(old, example, training=False)
+    rank = max(tensor.dim() - 2 for _, tensor in tensors(x))
+    with torch.no_grad():
+        total: list[Tensor] = []
+        for letters in mirrors(axes):
+            seen = x
+            for letter in letters:
+                seen = mirrored(seen, rank, letter)
+            found = [tensor for _, tensor in tensors(call(old, seen))]
+            found = [tensor.flip(positions(letters)) if tensor.dim() >= rank + 2 else tensor for tensor in found]
+            total = [sum_ + tensor for sum_, tensor in zip(total, found, strict=True)] if total else found
+        expected = [tensor / len(mirrors(axes)) for tensor in total]
+        answers = [tensor for _, tensor in tensors(call(new, x))]
+    worst = max((difference(*pair)[1] for pair in zip(expected, answers, strict=True)), default=0.0)
+    if worst > ALLOWED:
+        raise SymmetryError(
+            f"init: 'average' is off by {worst:.1e} in this network. Expected nothing nonlinear after the last layers, "
+            "no strides there, and no norm over several channels, at any width. Use init='own'."
         )

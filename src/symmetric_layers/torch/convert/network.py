@@ -1,42 +1,28 @@
 """Networks of ordinary layers become networks that obey the law."""
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
-from symmetric_layers.errors import SymmetryError, yes_or_no
-from symmetric_layers.letters import LETTERS, canonical_kind, orbit_size
-from symmetric_layers.orbits import plan
-from symmetric_layers.torch.answers import tensors
-from symmetric_layers.torch.convert.banks import (
-    NORMS,
-    invariant_conv,
-    orbit_linear,
-    orbit_norm,
-    symmetric_conv,
-    symmetric_linear,
-)  # fmt: skip
-from symmetric_layers.torch.convert.follow import Follower, is_operator
-from symmetric_layers.torch.convert.measure import law_error, refuse_breach, run_once
-from symmetric_layers.torch.convert.parts import Spread, UpCat, spreads_of
+from symmetric_layers.errors import SymmetryError, one_of, whole_number, yes_or_no
+from symmetric_layers.letters import canonical_kind, orbit_size
+from symmetric_layers.torch.answers import call, tensors
+from symmetric_layers.torch.convert.banks import Start
+from symmetric_layers.torch.convert.follow import Follower
+from symmetric_layers.torch.convert.measure import law_error, refuse_breach, refuse_other_than_average, run_once
+from symmetric_layers.torch.convert.parts import spreads_of
+from symmetric_layers.torch.convert.surgeon import Surgeon, inside
 from symmetric_layers.torch.convert.surgery import (
     HOSTS,
-    Numbers,
     Report,
     copy_of,
-    exchange_modules,
-    host_of,
     is_ours,
     no_module,
     renew,
     tell_of_hooks,
     unreadable,
-)  # fmt: skip
-from symmetric_layers.torch.mirrored import Mirrored
+)
 
 
 def equivariant(
@@ -44,6 +30,8 @@ def equivariant(
     axes: str,
     *,
     example: Any,
+    width: int = 1,
+    init: str = "own",
     keep: Iterable[str] = (),
     measure: bool = True,
     inplace: bool = False,
@@ -72,6 +60,11 @@ def equivariant(
         axes: the letters along which the answer is to mirror: `'h'`, `'hv'`, `'hvz'`, ...
         example: an input, of a size and kind that the model accepts: a tensor, a tuple of inputs, or a dict of keyword
             arguments.
+        width: how many times as many channels lie between the first layers and the last. The weights between them are
+            `width ** 2 / 2 ** len(axes)` times as many as before; those of a wider network are drawn afresh.
+        init: `'own'`: each orbit starts from the numbers that stood where its representative stands. `'average'`: the
+            network starts as the average of the old one over all mirrored inputs (what test-time augmentation
+            computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
         keep: names of modules that stay ordinary. The result is then handed back whatever it measures, and `report`
             is told.
         measure: False hands the result back unmeasured. Measuring takes two forward passes in double precision, and
@@ -100,11 +93,16 @@ def equivariant(
     kept = _checked(model, keep)
     kind = canonical_kind(axes, _rank(example), "axes")
     yes_or_no("measure", measure)
+    start = _start(width, init, kind)
     follower = _followed(model, example, kept)
     target = model if inplace else copy_of(model)
     before = dict(target.named_parameters(remove_duplicate=False))
-    surgeon = _Surgeon(target, kind, follower, kept)
-    trial = (_Surgeon(copy_of(model), kind, follower, kept) if inplace else surgeon).operate()
+    surgeon = Surgeon(target, kind, follower, kept, start)
+    trial = (Surgeon(copy_of(model), kind, follower, kept, start) if inplace else surgeon).operate()
+    if width > 1:
+        _bears(trial, example, width)
+    if start.average:
+        refuse_other_than_average(model, trial, example, kind)
     if kept and measure:
         worst = max(law_error(trial, example, kind).values())
         if report is not None:
@@ -139,15 +137,35 @@ def _checked(model: Any, keep: Iterable[str]) -> list[str]:
                 f"keep: {name!r} is no module of the model. Expected names out of model.named_modules(). Use such."
             )
     for name, layer in names.items():
-        if isinstance(layer, (*HOSTS, nn.Linear)) and not _inside(name, kept):
+        if isinstance(layer, (*HOSTS, nn.Linear)) and not inside(name, kept):
             error = unreadable(name, layer)
             if error is not None:
                 raise error
     return kept
 
 
-def _inside(name: str, kept: list[str]) -> bool:
-    return any(name == one or name.startswith(one + ".") or not one for one in kept)
+def _bears(model: nn.Module, example: Any, width: int) -> None:
+    """Refuses a width that a model has written its own numbers of channels against."""
+    tried = copy_of(model).eval()
+    try:
+        run_once(lambda x: call(tried, x), tried, example, False)
+    except SymmetryError as refusal:
+        reason = str(refusal.__cause__).strip().splitlines()[0].rstrip(".")
+        raise SymmetryError(
+            f"width: {width} times the channels are more than the model's own code expects ({reason}). Expected a "
+            "forward that takes channels as they come. Use width=1."
+        ) from None
+
+
+def _start(width: int, init: str, kind: str) -> Start:
+    width, init = whole_number("width", width, 1), one_of("init", init, ("own", "average"))
+    size = orbit_size(kind)
+    if init == "average" and width != size:
+        raise SymmetryError(
+            f"width: {width} has no room for the average over the mirrors of {kind!r}. Expected {size}, one orbit for "
+            "every channel (averages do not pass through nonlinearities otherwise). Use that width, or init='own'."
+        )
+    return Start(width, size, init == "average")
 
 
 def _rank(example: Any) -> int:
@@ -164,142 +182,8 @@ def _rank(example: Any) -> int:
 def _followed(model: nn.Module, example: Any, kept: list[str]) -> Follower:
     """Follows the example through a copy of the model, in evaluation and in training mode."""
     watched = copy_of(model)
-    follower = Follower(watched, lambda name: _inside(name, kept))
+    follower = Follower(watched, lambda name: inside(name, kept))
     for training in (False, True):
         run_once(follower.follow, watched.train(training), example, training)
     follower.check()
     return follower
-
-
-class _Surgeon:
-    """Makes the new layers of one model, all of them before the first one is put in."""
-
-    def __init__(self, model: nn.Module, kind: str, follower: Follower, kept: list[str]) -> None:
-        self._model, self._kind, self._follower, self._kept = model, kind, follower, kept
-        self._numbers = Numbers()
-        self.result = model
-        self.names: dict[int, str] = {}
-        self.unreached: list[str] = []
-
-    def operate(self) -> nn.Module:
-        """Converts the model."""
-        new: dict[int, nn.Module] = {}
-        for name, module in self._model.named_modules():
-            made = None if _inside(name, self._kept) else self._made(name, module)
-            if made is not None:
-                new[id(module)], self.names[id(made)] = made, name
-        shared = list(self._shared())
-        for module, key, spread, values in shared:
-            self._numbers.put(module, key, module._parameters[key], values)
-            spread.install(module)
-        for module in self._model.modules():
-            if _pads_itself(module) and any(id(child) in new for child in module.children()):
-                config: Any = copy.copy(module.config)
-                config.tf_padding = False  # the convolution pads now
-                module.config = config
-        self.result = exchange_modules(self._model, new)
-        return self.result
-
-    def _made(self, name: str, module: Any) -> nn.Module | None:
-        try:
-            if isinstance(module, HOSTS):
-                return self._conv(name, module)
-            if isinstance(module, nn.Linear):
-                return self._linear(name, module)
-            if isinstance(module, NORMS):
-                return self._norm(name, module)
-            if is_operator(module) and self._follower.state(name) is False:
-                return Mirrored(module, {self._kind: "100%"}).train(module.training)
-            if _is_up_cat(module) and not self._plain(self._follower.answers.get(f"{name}.upsample".lstrip("."))):
-                return UpCat(module, {self._kind: "100%"}).train(module.training)
-        except SymmetryError as refusal:
-            if str(refusal).startswith("model:"):
-                raise
-            raise SymmetryError(f"model: {name!r} cannot be converted. {refusal}") from None
-        return None
-
-    def _plain(self, source: int | None) -> bool:
-        return source is None or self._follower.sets.is_plain(source)
-
-    def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
-        size = orbit_size(self._kind) * groups
-        if channels % size:
-            raise SymmetryError(
-                f"model: {name!r} has {channels} output channels, which are no whole orbits of {self._kind!r}. "
-                f"Expected a multiple of {size}. Use such a number, or keep that part ordinary with keep."
-            )
-        return {self._kind: channels}
-
-    def _conv(self, name: str, conv: Any) -> nn.Module | None:
-        host = host_of(conv)
-        state = self._follower.state(name)
-        if state is None:
-            self.unreached.append(name)
-            return None
-        if host is None:
-            raise _strange(name, conv)
-        in_symmetry = None if state else {self._kind: conv.in_channels}
-        if self._plain(self._follower.writes[name]):
-            return invariant_conv(conv, host, in_symmetry, self._kind, self._numbers)
-        depthwise = not state and conv.groups == conv.in_channels == conv.out_channels
-        symmetry = self._whole(name, conv.out_channels, 1 if depthwise else conv.groups)
-        padded = any(_pads_itself(parent) and parent.convolution is conv for parent in self._model.modules())
-        return symmetric_conv(conv, host, symmetry, in_symmetry, "mirrored", self._numbers, padded)
-
-    def _linear(self, name: str, linear: Any) -> nn.Module | None:
-        state = self._follower.state(name)
-        if state is None:
-            self.unreached.append(name)
-            return None
-        answers = self._plain(self._follower.writes[name])
-        if state and answers:
-            return None
-        if host_of(linear, (nn.Linear,)) is None:
-            raise _strange(name, linear)
-        in_symmetry = None if state else {self._kind: linear.in_features}
-        if answers:
-            return orbit_linear(linear, in_symmetry, self._numbers)
-        return symmetric_linear(linear, self._whole(name, linear.out_features), in_symmetry, self._numbers)
-
-    def _norm(self, name: str, norm: Any) -> nn.Module | None:
-        own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
-        if self._follower.state(name) is not False or not own:
-            return None
-        host = host_of(norm, NORMS)
-        if host is None:  # it computes something of its own, which was followed function by function
-            return None
-        channels = norm.num_channels if host is nn.GroupNorm else getattr(norm, "num_features", None)
-        whole = self._whole(name, channels) if channels else {self._kind: "100%"}
-        return orbit_norm(norm, host, whole, self._numbers)
-
-    def _shared(self) -> Any:
-        """The parameters outside layers that meet orbits: module, name, hooks, stored values."""
-        modules = dict(self._model.named_modules())
-        for (name, key), (source, axis) in self._follower.parameters.items():
-            if self._follower.sets.is_plain(source) or _inside(name, self._kept):
-                continue
-            parameter = modules[name]._parameters[key]
-            if parameter is None or not self._follower.meets(source):
-                continue
-            channels = parameter.shape[axis]
-            arranged = plan(self._whole(f"{name}.{key}".lstrip("."), channels), channels, len(LETTERS))
-            first = [channel for channel, mirror in enumerate(arranged.mirror) if not mirror]
-            values = parameter.detach().index_select(axis, torch.tensor(first, device=parameter.device))
-            yield modules[name], key, Spread(key, arranged, axis), values
-
-
-def _pads_itself(module: Any) -> bool:
-    """Whether a block (as in transformers' MobileNets) pads like TensorFlow before it convolves."""
-    return bool(getattr(getattr(module, "config", None), "tf_padding", False)) and hasattr(module, "convolution")
-
-
-def _is_up_cat(module: nn.Module) -> bool:
-    return type(module).__name__ == "UpCat" and type(module).__module__.startswith("monai.")
-
-
-def _strange(name: str, module: nn.Module) -> SymmetryError:
-    parametrized = " derives its weight from something else" if parametrize.is_parametrized(module) else ""
-    return SymmetryError(
-        f"model: {name!r} is a {type(module).__name__}, which {parametrized or 'computes something of its own'}. "
-        "Expected a layer of torch.nn. Use one, or keep that part ordinary with keep."
-    )

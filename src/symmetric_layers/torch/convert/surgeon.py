@@ -1,0 +1,159 @@
+"""Makes the layers of a network that obeys the law, once it is known what meets pictures and what gives answers."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.letters import LETTERS, orbit_size
+from symmetric_layers.orbits import plan
+from symmetric_layers.torch.convert.banks import NORMS, Start, invariant_conv, linear, orbit_norm, symmetric_conv
+from symmetric_layers.torch.convert.follow import Follower, is_operator
+from symmetric_layers.torch.convert.parts import Spread, UpCat
+from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, exchange_modules, host_of
+from symmetric_layers.torch.mirrored import Mirrored
+
+
+def inside(name: str, kept: list[str]) -> bool:
+    """Whether a module is one of those that stay ordinary, or a part of one."""
+    return any(name == one or name.startswith(one + ".") or not one for one in kept)
+
+
+class Surgeon:
+    """Makes the new layers of one model, all of them before the first one is put in."""
+
+    def __init__(self, model: nn.Module, kind: str, follower: Follower, kept: list[str], start: Start) -> None:
+        self._model, self._kind, self._follower, self._kept, self._start = model, kind, follower, kept, start
+        self._numbers = Numbers()
+        self.result = model
+        self.names: dict[int, str] = {}
+        self.unreached: list[str] = []
+
+    def operate(self) -> nn.Module:
+        """Converts the model."""
+        new: dict[int, nn.Module] = {}
+        for name, module in self._model.named_modules():
+            made = None if inside(name, self._kept) else self._made(name, module)
+            if made is not None:
+                new[id(module)], self.names[id(made)] = made, name
+        shared = list(self._shared())
+        for module, key, spread, values in shared:
+            self._numbers.put(module, key, module._parameters[key], values)
+            spread.install(module)
+        for module in self._model.modules():
+            if _pads_itself(module) and any(id(child) in new for child in module.children()):
+                config: Any = copy.copy(module.config)
+                config.tf_padding = False  # the convolution pads now
+                module.config = config
+        self.result = exchange_modules(self._model, new)
+        return self.result
+
+    def _made(self, name: str, module: Any) -> nn.Module | None:
+        try:
+            if isinstance(module, HOSTS):
+                return self._conv(name, module)
+            if isinstance(module, nn.Linear):
+                return self._linear(name, module)
+            if isinstance(module, NORMS):
+                return self._norm(name, module)
+            if is_operator(module) and self._follower.state(name) is False:
+                return Mirrored(module, {self._kind: "100%"}).train(module.training)
+            if _is_up_cat(module) and not self._plain(self._follower.answers.get(f"{name}.upsample".lstrip("."))):
+                return UpCat(module, {self._kind: "100%"}).train(module.training)
+        except SymmetryError as refusal:
+            if str(refusal).startswith("model:"):
+                raise
+            raise SymmetryError(f"model: {name!r} cannot be converted. {refusal}") from None
+        return None
+
+    def _plain(self, source: int | None) -> bool:
+        return source is None or self._follower.sets.is_plain(source)
+
+    def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
+        size = orbit_size(self._kind)
+        size = size // math.gcd(size, self._start.width) * groups
+        if channels % size:
+            raise SymmetryError(
+                f"model: {name!r} has {channels} output channels, which are no whole orbits of {self._kind!r}. "
+                f"Expected a multiple of {size}. Use such a number, or keep that part ordinary with keep."
+            )
+        return self._orbits(channels)
+
+    def _orbits(self, channels: int) -> dict[str, int]:
+        return {self._kind: channels * self._start.width}
+
+    def _conv(self, name: str, conv: Any) -> nn.Module | None:
+        host = host_of(conv)
+        state = self._follower.state(name)
+        if state is None:
+            self.unreached.append(name)
+            return None
+        if host is None:
+            raise _strange(name, conv)
+        in_symmetry = None if state else self._orbits(conv.in_channels)
+        if self._plain(self._follower.writes[name]):
+            return invariant_conv(conv, host, in_symmetry, self._kind, self._numbers, self._start)
+        depthwise = not state and conv.groups == conv.in_channels == conv.out_channels
+        symmetry = self._whole(name, conv.out_channels, 1 if depthwise else conv.groups)
+        padded = any(_pads_itself(parent) and parent.convolution is conv for parent in self._model.modules())
+        return symmetric_conv(conv, host, symmetry, in_symmetry, "mirrored", self._numbers, self._start, padded)
+
+    def _linear(self, name: str, old: Any) -> nn.Module | None:
+        state = self._follower.state(name)
+        if state is None:
+            self.unreached.append(name)
+            return None
+        answers = self._plain(self._follower.writes[name])
+        if state and answers:
+            return None
+        if host_of(old, (nn.Linear,)) is None:
+            raise _strange(name, old)
+        in_symmetry = None if state else self._orbits(old.in_features)
+        symmetry = None if answers else self._whole(name, old.out_features)
+        return linear(old, symmetry, in_symmetry, self._numbers, self._start)
+
+    def _norm(self, name: str, norm: Any) -> nn.Module | None:
+        own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
+        if self._follower.state(name) is not False or not (own or self._start.width > 1):
+            return None
+        host = host_of(norm, NORMS)
+        if host is None:  # it computes something of its own, which was followed function by function
+            return None
+        channels = norm.num_channels if host is nn.GroupNorm else getattr(norm, "num_features", None)
+        whole = self._whole(name, channels) if channels else {self._kind: "100%"}
+        return orbit_norm(norm, host, whole, self._numbers, self._start)
+
+    def _shared(self) -> Any:
+        """The parameters outside layers that meet orbits: module, name, hooks, stored values."""
+        modules = dict(self._model.named_modules())
+        for (name, key), (source, axis) in self._follower.parameters.items():
+            if self._follower.sets.is_plain(source) or inside(name, self._kept):
+                continue
+            parameter = modules[name]._parameters[key]
+            if parameter is None or not self._follower.meets(source):
+                continue
+            channels = parameter.shape[axis]
+            orbits = self._whole(f"{name}.{key}".lstrip("."), channels)
+            arranged = plan(orbits, channels * self._start.width, len(LETTERS))
+            chosen = torch.tensor(self._start.chosen(channels), device=parameter.device)
+            values = parameter.detach().index_select(axis, chosen)
+            yield modules[name], key, Spread(key, arranged, axis), values
+
+
+def _pads_itself(module: Any) -> bool:
+    """Whether a block (as in transformers' MobileNets) pads like TensorFlow before it convolves."""
+    return bool(getattr(getattr(module, "config", None), "tf_padding", False)) and hasattr(module, "convolution")
+
+
+def _is_up_cat(module: nn.Module) -> bool:
+    return type(module).__name__ == "UpCat" and type(module).__module__.startswith("monai.")
+
+
+def _strange(name: str, module: nn.Module) -> SymmetryError:
+    return SymmetryError(
+        f"model: {name!r} is a {type(module).__name__}, which computes something of its own. "
+        "Expected a layer of torch.nn. Use one, or keep that part ordinary with keep."
+    )
