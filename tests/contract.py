@@ -382,8 +382,8 @@ REFUSALS = [
         "times 4 groups), at most 16. Use such a number, or a percentage, which rounds down to whole orbits.",
     ),
     (
-        {"symmetry": {"h": 4}, "groups": 3},
-        "groups: 3 do not divide 8 input channels. Expected a divisor of 8. Use such a number.",
+        {"symmetry": None, "groups": 16},
+        "groups: 16 do not divide 8 input channels. Expected a divisor of 8. Use such a number.",
     ),
 ]
 
