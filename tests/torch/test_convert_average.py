@@ -7,7 +7,7 @@ from test_convert_networks import NETWORKS, answers, one_thread, randomise, weig
 from torch import nn
 
 from symmetric_layers import SymmetryError
-from symmetric_layers.torch import equivariant
+from symmetric_layers.torch import assert_equivariant, equivariant
 
 __all__ = ["one_thread"]  # a fixture of every test here too
 
@@ -68,12 +68,24 @@ def test_a_wider_network_has_weights_by_the_square_of_its_width(build, axes, siz
             assert modules[name].weight.std() > 0.1 * old.weight.std() / width
 
 
+@pytest.mark.parametrize(("name", "axes"), [("U-Net", "h"), ("U-Net", "hv"), ("DynUNet, 3-D", "hvz"), ("ResNet", "v")])
+def test_about_as_many_weights_as_before(name, axes, tolerance):
+    build, _, sizes = NETWORKS[name]
+    model = build()
+    new = equivariant(model, axes, example=torch.randn(1, *sizes[0]), width="parameters")
+    assert 0.95 < weights(new) / weights(model) < 1.15
+    assert_equivariant(new.double(), torch.randn(2, *sizes[-1]).double(), axes, tolerance=tolerance["float64"])
+
+
 def test_a_width_makes_whole_orbits_of_odd_numbers_and_has_its_limits():
     model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.InstanceNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1))
     new = equivariant(model, "hv", example=torch.randn(1, 1, 9, 9), width=2)
     assert new[0].out_channels == new[1].num_features == new[3].in_channels == 12
     with pytest.raises(SymmetryError, match=r"^width: 0 is no usable count"):
         equivariant(model, "hv", example=torch.randn(1, 1, 9, 9), width=0)
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Conv2d(6, 2, 1))
+    with pytest.raises(SymmetryError, match=r"^model: '0' has 6 output channels, .* Expected a multiple of 4."):
+        equivariant(model, "h", example=torch.randn(1, 1, 9, 9), width="parameters")
     build, axes, sizes = NETWORKS["ConvNeXt"]
-    with pytest.raises(SymmetryError, match=r"^width: 2 times the channels are more than the model's own code expects"):
+    with pytest.raises(SymmetryError, match=r"^width: 2 makes other channels than the model's own code expects"):
         equivariant(build(), axes, example=torch.randn(1, *sizes[0]), width=2)

@@ -1,6 +1,7 @@
 """Layers with orbits out of ordinary ones, with the same arguments, from the ordinary layer's own numbers."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
@@ -33,13 +34,17 @@ class Start(NamedTuple):
         average: whether the network starts as the mirror average of the old one (one orbit for every channel).
     """
 
-    width: int = 1
+    width: Fraction = Fraction(1)
     size: int = 1
     average: bool = False
 
+    def wide(self, channels: int) -> int:
+        """How many channels there are now."""
+        return int(channels * self.width)
+
     def chosen(self, channels: int) -> list[int]:
         """The old channel whose numbers each orbit starts from."""
-        return [orbit * self.size // self.width for orbit in range(channels * self.width // self.size)]
+        return [int(orbit * self.size / self.width) for orbit in range(self.wide(channels) // self.size)]
 
 
 def arguments(conv: Any) -> dict[str, Any]:
@@ -64,9 +69,9 @@ def symmetric_conv(
     build: Any = SamePaddedConv2d if padded else getattr(symmetric, "Symmetric" + host.__name__)
     given = arguments(conv)
     depthwise = bool(in_symmetry) and conv.groups == conv.in_channels == conv.out_channels
-    given["out_channels"] *= start.width
-    given["in_channels"] *= start.width if in_symmetry else 1
-    given["groups"] *= start.width if depthwise else 1
+    given["out_channels"] = start.wide(conv.out_channels)
+    given["in_channels"] = start.wide(conv.in_channels) if in_symmetry else conv.in_channels
+    given["groups"] = start.wide(conv.groups) if depthwise else conv.groups
     fresh = start.width > 1 and not start.average
     if fresh:
         given["device"] = conv.weight.device
@@ -110,7 +115,7 @@ def invariant_conv(
     """An invariant convolution for an ordinary one."""
     build = getattr(invariant, host.__name__.replace("Conv", "InvariantConv", 1))
     given = arguments(conv)
-    given["in_channels"] *= start.width if in_symmetry else 1
+    given["in_channels"] = start.wide(conv.in_channels) if in_symmetry else conv.in_channels
     fresh = start.width > 1 and not start.average
     if fresh:
         given["device"] = conv.weight.device
@@ -140,8 +145,8 @@ def invariant_conv(
 def linear(old: nn.Linear, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numbers, start: Start) -> nn.Module:
     """A linear layer between orbits for an ordinary one, or without `symmetry` a head that ignores the mirror."""
     fresh = start.width > 1 and not start.average
-    features = old.in_features * (start.width if in_symmetry else 1)
-    answers = old.out_features * (start.width if symmetry else 1)
+    features = start.wide(old.in_features) if in_symmetry else old.in_features
+    answers = start.wide(old.out_features) if symmetry else old.out_features
     given: Any = (features, answers, old.bias is not None, old.weight.device if fresh else "meta", old.weight.dtype)
     new: Any
     if symmetry:
@@ -172,16 +177,16 @@ def orbit_norm(old: Any, host: type[nn.Module], symmetry: Symmetry, numbers: Num
     new: Any
     more: dict[str, Any] = {"eps": old.eps, "device": "meta", "dtype": _dtype(old), "symmetry": symmetry}
     if host is nn.GroupNorm:
-        new = norm.OrbitGroupNorm(old.num_groups, old.num_channels * start.width, affine=old.affine, **more)
+        new = norm.OrbitGroupNorm(old.num_groups, start.wide(old.num_channels), affine=old.affine, **more)
     elif host is nn.LayerNorm:
         affine = old.elementwise_affine
-        shape = [size * start.width for size in old.normalized_shape]
+        shape = [start.wide(size) for size in old.normalized_shape]
         new = norm.OrbitLayerNorm(shape, elementwise_affine=affine, bias=bias is not None, **more)
     else:
         more |= {"momentum": old.momentum, "affine": old.affine, "track_running_stats": old.track_running_stats}
         if old.affine and bias is None:
             more["bias"] = False
-        new = _NORMS[host](old.num_features * start.width, **more)
+        new = _NORMS[host](start.wide(old.num_features), **more)
     for name, old_values in (("weight", weight), ("bias", bias)):
         numbers.put(new, name, old_values, _chosen(old_values, start))
     for name, buffer in old.named_buffers(recurse=False):

@@ -6,7 +6,7 @@ every other one may be orbits.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,10 @@ from torch.overrides import TorchFunctionMode
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.torch.answers import call, tensors
 from symmetric_layers.torch.convert.banks import NORMS
+from symmetric_layers.torch.convert.operators import is_operator
+from symmetric_layers.torch.convert.sets import Mark, Sets
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
-OPERATORS = (
-    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d,
-    nn.LPPool3d, nn.Upsample,
-)  # fmt: skip
-_PADS = tuple(
-    getattr(nn, f"{sort}Pad{rank}d")
-    for sort in ("Constant", "Zero", "Replication", "Reflection", "Circular")
-    for rank in (1, 2, 3)
-)
 _MOVES = {
     "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "view", "reshape", "flatten", "unflatten",
     "squeeze", "unsqueeze", "expand", "repeat", "__getitem__", "chunk", "split", "tensor_split", "narrow", "select",
@@ -41,51 +34,6 @@ _WEIGHED = {
     "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul", "mm",
     "bmm", "addmm", "einsum", "__matmul__", "__rmatmul__", "multi_head_attention_forward", "bilinear",
 }  # fmt: skip
-
-
-class Mark(NamedTuple):
-    """What is known of a tensor: its set of channels, the axis that counts them (None: none), or how they were lost."""
-
-    source: int
-    dim: int | None
-    lost: str = ""
-
-
-class Sets:
-    """Sets of channels that are arranged alike."""
-
-    def __init__(self) -> None:
-        self._parent: list[int] = []
-        self._plain: set[int] = set()
-
-    def new(self, plain: bool = False) -> int:
-        """A set of its own."""
-        self._parent.append(len(self._parent))
-        if plain:
-            self.make_plain(len(self._parent) - 1)
-        return len(self._parent) - 1
-
-    def find(self, source: int) -> int:
-        """The set's one name."""
-        while self._parent[source] != source:
-            self._parent[source] = self._parent[self._parent[source]]
-            source = self._parent[source]
-        return source
-
-    def join(self, one: int, other: int) -> None:
-        """Both are arranged alike."""
-        one, other = self.find(one), self.find(other)
-        self._parent[other] = one
-        if other in self._plain:
-            self._plain.add(one)
-
-    def make_plain(self, source: int) -> None:
-        """These channels are ordinary pictures or numbers."""
-        self._plain.add(self.find(source))
-
-    def is_plain(self, source: int) -> bool:
-        """Whether these channels are ordinary."""
-        return self.find(source) in self._plain
 
 
 class Follower(TorchFunctionMode):
@@ -318,19 +266,6 @@ class Follower(TorchFunctionMode):
             f"position ({name}). Expected parameters that know channels alone. Leave these out, or keep that part "
             "ordinary with keep."
         )
-
-
-def is_lopsided_pad(module: nn.Module) -> bool:
-    """Whether a padding module pads one side more than the other."""
-    if not isinstance(module, _PADS):
-        return False
-    sides: Any = module.padding
-    return any(before != after for before, after in zip(sides[::2], sides[1::2], strict=True))
-
-
-def is_operator(module: nn.Module) -> bool:
-    """Whether a module treats channel by channel, but not every position alike."""
-    return isinstance(module, OPERATORS) or is_lopsided_pad(module)
 
 
 def _known(module: nn.Module) -> bool:

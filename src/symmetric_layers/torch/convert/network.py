@@ -1,6 +1,7 @@
 """Networks of ordinary layers become networks that obey the law."""
 
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 from torch import nn
@@ -24,13 +25,15 @@ from symmetric_layers.torch.convert.surgery import (
     unreadable,
 )
 
+_ABOUT_EQUAL = {2: Fraction(3, 2), 4: Fraction(2), 8: Fraction(3)}  # width ** 2 is about the size of the orbit
+
 
 def equivariant(
     model: nn.Module,
     axes: str,
     *,
     example: Any,
-    width: int = 1,
+    width: int | str = 1,
     init: str = "own",
     keep: Iterable[str] = (),
     measure: bool = True,
@@ -62,6 +65,8 @@ def equivariant(
             arguments.
         width: how many times as many channels lie between the first layers and the last. The weights between them are
             `width ** 2 / 2 ** len(axes)` times as many as before; those of a wider network are drawn afresh.
+            `'parameters'`: about as many weights as before (1.5, 2 and 3 times the channels for one, two and three
+            letters).
         init: `'own'`: each orbit starts from the numbers that stood where its representative stands. `'average'`: the
             network starts as the average of the old one over all mirrored inputs (what test-time augmentation
             computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
@@ -99,7 +104,7 @@ def equivariant(
     before = dict(target.named_parameters(remove_duplicate=False))
     surgeon = Surgeon(target, kind, follower, kept, start)
     trial = (Surgeon(copy_of(model), kind, follower, kept, start) if inplace else surgeon).operate()
-    if width > 1:
+    if start.width > 1:
         _bears(trial, example, width)
     if start.average:
         refuse_other_than_average(model, trial, example, kind)
@@ -144,7 +149,7 @@ def _checked(model: Any, keep: Iterable[str]) -> list[str]:
     return kept
 
 
-def _bears(model: nn.Module, example: Any, width: int) -> None:
+def _bears(model: nn.Module, example: Any, width: int | str) -> None:
     """Refuses a width that a model has written its own numbers of channels against."""
     tried = copy_of(model).eval()
     try:
@@ -152,20 +157,20 @@ def _bears(model: nn.Module, example: Any, width: int) -> None:
     except SymmetryError as refusal:
         reason = str(refusal.__cause__).strip().splitlines()[0].rstrip(".")
         raise SymmetryError(
-            f"width: {width} times the channels are more than the model's own code expects ({reason}). Expected a "
+            f"width: {width!r} makes other channels than the model's own code expects ({reason}). Expected a "
             "forward that takes channels as they come. Use width=1."
         ) from None
 
 
-def _start(width: int, init: str, kind: str) -> Start:
-    width, init = whole_number("width", width, 1), one_of("init", init, ("own", "average"))
-    size = orbit_size(kind)
-    if init == "average" and width != size:
+def _start(width: int | str, init: str, kind: str) -> Start:
+    init, size = one_of("init", init, ("own", "average")), orbit_size(kind)
+    times = _ABOUT_EQUAL[size] if width == "parameters" else Fraction(whole_number("width", width, 1))
+    if init == "average" and times != size:
         raise SymmetryError(
-            f"width: {width} has no room for the average over the mirrors of {kind!r}. Expected {size}, one orbit for "
-            "every channel (averages do not pass through nonlinearities otherwise). Use that width, or init='own'."
+            f"width: {width!r} has no room for the average over the mirrors of {kind!r}. Expected {size}, one orbit "
+            "for every channel (averages do not pass through nonlinearities otherwise). Use that width, or init='own'."
         )
-    return Start(width, size, init == "average")
+    return Start(times, size, init == "average")
 
 
 def _rank(example: Any) -> int:

@@ -11,7 +11,8 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, orbit_size
 from symmetric_layers.orbits import plan
 from symmetric_layers.torch.convert.banks import NORMS, Start, invariant_conv, linear, orbit_norm, symmetric_conv
-from symmetric_layers.torch.convert.follow import Follower, is_operator
+from symmetric_layers.torch.convert.follow import Follower
+from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.parts import Spread, UpCat
 from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, exchange_modules, host_of
 from symmetric_layers.torch.mirrored import Mirrored
@@ -63,7 +64,7 @@ class Surgeon:
                 return Mirrored(module, {self._kind: "100%"}).train(module.training)
             if _is_up_cat(module) and not self._plain(self._follower.answers.get(f"{name}.upsample".lstrip("."))):
                 return UpCat(module, {self._kind: "100%"}).train(module.training)
-        except SymmetryError as refusal:
+        except ValueError as refusal:
             if str(refusal).startswith("model:"):
                 raise
             raise SymmetryError(f"model: {name!r} cannot be converted. {refusal}") from None
@@ -73,8 +74,9 @@ class Surgeon:
         return source is None or self._follower.sets.is_plain(source)
 
     def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
-        size = orbit_size(self._kind)
-        size = size // math.gcd(size, self._start.width) * groups
+        width = self._start.width
+        size = width.denominator * orbit_size(self._kind)
+        size = size // math.gcd(size, width.numerator) * groups
         if channels % size:
             raise SymmetryError(
                 f"model: {name!r} has {channels} output channels, which are no whole orbits of {self._kind!r}. "
@@ -83,7 +85,7 @@ class Surgeon:
         return self._orbits(channels)
 
     def _orbits(self, channels: int) -> dict[str, int]:
-        return {self._kind: channels * self._start.width}
+        return {self._kind: self._start.wide(channels)}
 
     def _conv(self, name: str, conv: Any) -> nn.Module | None:
         host = host_of(conv)
@@ -137,7 +139,7 @@ class Surgeon:
                 continue
             channels = parameter.shape[axis]
             orbits = self._whole(f"{name}.{key}".lstrip("."), channels)
-            arranged = plan(orbits, channels * self._start.width, len(LETTERS))
+            arranged = plan(orbits, self._start.wide(channels), len(LETTERS))
             chosen = torch.tensor(self._start.chosen(channels), device=parameter.device)
             values = parameter.detach().index_select(axis, chosen)
             yield modules[name], key, Spread(key, arranged, axis), values

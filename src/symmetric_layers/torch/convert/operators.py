@@ -1,0 +1,28 @@
+"""Modules that treat channel by channel, but not every position alike."""
+
+from typing import Any
+
+from torch import nn
+
+OPERATORS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d,
+    nn.LPPool3d, nn.Upsample,
+)  # fmt: skip
+_PADS = tuple(
+    getattr(nn, f"{sort}Pad{rank}d")
+    for sort in ("Constant", "Zero", "Replication", "Reflection", "Circular")
+    for rank in (1, 2, 3)
+)
+
+
+def is_lopsided_pad(module: nn.Module) -> bool:
+    """Whether a padding module pads one side more than the other."""
+    if not isinstance(module, _PADS):
+        return False
+    sides: Any = module.padding
+    return any(before != after for before, after in zip(sides[::2], sides[1::2], strict=True))
+
+
+def is_operator(module: nn.Module) -> bool:
+    """Whether a module treats channel by channel, but not every position alike."""
+    return isinstance(module, OPERATORS) or is_lopsided_pad(module)
