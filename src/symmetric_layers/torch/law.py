@@ -13,7 +13,7 @@ from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import (
     Tree,
     bank,
-    call,
+    call_alike,
     difference,
     exchanged,
     mirrored,
@@ -140,10 +140,10 @@ def equivariance_error(
     arrangement = in_symmetry or own_in
     outputs = symmetry or own_out
     with undisturbed(model):
-        straight = dict(tensors(call(model, x)))
+        straight = dict(tensors(call_alike(model, x)))
         found = []
         for letter in letters:
-            seen = dict(tensors(call(model, mirrored(x, rank, letter, arrangement))))
+            seen = dict(tensors(call_alike(model, mirrored(x, rank, letter, arrangement))))
             if straight.keys() != seen.keys():
                 raise SymmetryError(
                     f"model: the answer to the picture mirrored along {letter!r} has other parts ({sorted(seen)}) than "

@@ -10,7 +10,7 @@ from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import (
     Tree,
     bank,
-    call,
+    call_alike,
     difference,
     exchanged,
     mirrored,
@@ -93,7 +93,7 @@ def _record(model: nn.Module, x: Tree) -> list[_Event]:
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(module.register_forward_hook(after))
     try:
-        call(model, x)
+        call_alike(model, x)
     finally:
         for handle in handles:
             handle.remove()

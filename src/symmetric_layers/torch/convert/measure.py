@@ -55,7 +55,8 @@ def run_once(run: Callable[[Any], Any], model: nn.Module, example: Any, training
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     given = mapped(random_input(model, example, training), lambda t: t.to(dtype) if t.is_floating_point() else t)
     try:
-        run(given)
+        with torch.random.fork_rng(devices=[]):
+            run(given)
     except SymmetryError:
         raise
     except Exception as error:
