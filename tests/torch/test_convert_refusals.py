@@ -215,7 +215,9 @@ def test_it_trains_with_the_optimizer_that_it_was_given():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    assert all(not torch.equal(p, old) for p, old in zip(new.parameters(), before, strict=True))
+    pairs = zip(new.named_parameters(), before, strict=True)
+    still = [name for (name, parameter), old in pairs if torch.equal(parameter, old)]
+    assert set(still) <= {"stem.bias"}  # which the batch norm after it takes away again
     assert_equivariant(new.double(), x.double(), "hv", tolerance=1e-12)
 
 
