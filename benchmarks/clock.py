@@ -10,16 +10,31 @@ from collections.abc import Callable
 ROUNDS = 15
 
 
-def medians(candidates: dict[str, Callable[[], object]], rounds: int = ROUNDS, warm_up: int = 3) -> dict[str, float]:
-    """Seconds per call: the candidates take turns, so that what slows the machine down slows all of them."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
+class Times:
+    """What was measured: seconds per candidate, turn by turn."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.turns: dict[str, list[float]] = {name: [] for name in names}
+
+    def milliseconds(self, name: str) -> float:
+        """The median time of one candidate."""
+        return statistics.median(self.turns[name]) * 1e3
+
+    def ratio(self, name: str, rival: str) -> float:
+        """The median over all turns of how much longer a candidate took than its rival in the same turn."""
+        return statistics.median(a / b for a, b in zip(self.turns[name], self.turns[rival], strict=True))
+
+
+def side_by_side(candidates: dict[str, Callable[[], object]], rounds: int = ROUNDS, warm_up: int = 3) -> Times:
+    """Times all candidates: they take turns, so that what slows the machine down slows all of them."""
+    times = Times(list(candidates))
     for turn in range(warm_up + rounds):
         for name, call in candidates.items():
             start = time.perf_counter()
             call()
             if turn >= warm_up:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+                times.turns[name].append(time.perf_counter() - start)
+    return times
 
 
 def machine() -> str:

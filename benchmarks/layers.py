@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import torch
-from clock import machine, medians, table
+from clock import machine, side_by_side, table
 from torch import nn
 
 from symmetric_layers.torch import GlobalConv1d, SymmetricConv2d
@@ -48,9 +48,10 @@ def training_steps() -> str:
             for symmetry in SYMMETRIES:
                 layer = SymmetricConv2d(inputs, outputs, 3, padding=1, symmetry=symmetry).to(memory_format=layout)
                 candidates[str(symmetry)] = step(layer, x, gradient)
-            times = medians(candidates)
-            ratios = [f"{times[str(symmetry)] / times['host']:.2f}" for symmetry in SYMMETRIES]
-            rows.append([f"{batch}, {inputs}, {outputs}, {size}", name, f"{times['host'] * 1e3:.1f} ms", *ratios])
+            times = side_by_side(candidates)
+            ratios = [f"{times.ratio(str(symmetry), 'host'):.2f}" for symmetry in SYMMETRIES]
+            shape = f"{batch}, {inputs}, {outputs}, {size}"
+            rows.append([shape, name, f"{times.milliseconds('host'):.1f} ms", *ratios])
     return table(["batch, Cin, Cout, H=W", "memory", "nn.Conv2d", "h", "hv", "25% h, v, hv each"], rows)
 
 
@@ -59,8 +60,10 @@ def construction() -> str:
     candidates = {"nn.Conv2d": lambda: nn.Conv2d(256, 256, 3)}
     for symmetry in SYMMETRIES:
         candidates[str(symmetry)] = lambda symmetry=symmetry: SymmetricConv2d(256, 256, 3, symmetry=symmetry)
-    times = medians(candidates, rounds=51)
-    rows = [[name, f"{t * 1e3:.2f} ms", f"{t / times['nn.Conv2d']:.2f}"] for name, t in times.items()]
+    times = side_by_side(candidates, rounds=51)
+    rows = [
+        [name, f"{times.milliseconds(name):.2f} ms", f"{times.ratio(name, 'nn.Conv2d'):.2f}"] for name in candidates
+    ]
     return table(["256 -> 256 channels, 3x3", "to build", "ratio"], rows)
 
 
@@ -87,10 +90,9 @@ def _global_convolution(length: int) -> list[str]:
         wide.weight[:, :, length - 1] = layer.centre
         wide.bias.copy_(layer.bias)
         error = (wide(x) - layer(x)).abs().max() / layer(x).abs().max()
-        times = medians({"wide": lambda: wide(x), "ours": lambda: layer(x)}, warm_up=1)
-    ours, literal = times["ours"], times["wide"]
-    ratio = f"1/{literal / ours:.0f}"
-    return [str(length), f"{ours * 1e3:.3f} ms", f"{literal * 1e3:.1f} ms", ratio, f"{error:.0e}"]
+        times = side_by_side({"wide": lambda: wide(x), "ours": lambda: layer(x)}, warm_up=1)
+    ours, literal = times.milliseconds("ours"), times.milliseconds("wide")
+    return [str(length), f"{ours:.3f} ms", f"{literal:.1f} ms", f"1/{times.ratio('wide', 'ours'):.0f}", f"{error:.0e}"]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Moving tensors along the channels of a plan. Dimensions are counted from the end, so leading ones do not matter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,15 +29,23 @@ def spread(x: Tensor, plan: Plan, dim: int = -1) -> Tensor:
     if not plan.orbits:
         return x
     parts = []
-    for block, stored in zip(plan.blocks, x.split([block.orbits for block in plan.blocks], dim), strict=True):
+    for block, stored in zip(plan.blocks, cut(x, [block.orbits for block in plan.blocks], dim), strict=True):
         parts.append(stored.repeat_interleave(block.size, dim) if block.kind else stored)
     return join(parts, dim)
 
 
 def per_block(x: Tensor, plan: Plan, dim: int, move: Callable[[Tensor, Block], Tensor]) -> Tensor:
     """Cuts the channels along `dim` into the runs of one kind, moves each, and joins them again."""
-    runs = x.split([block.filters for block in plan.blocks], dim)
+    runs = cut(x, [block.filters for block in plan.blocks], dim)
     return join([move(run, block) for run, block in zip(runs, plan.blocks, strict=True)], dim)
+
+
+def cut(x: Tensor, sizes: list[int], dim: int) -> Sequence[Tensor]:
+    """`x.split(sizes, dim)` whose gradient is not copied where there is nothing to cut.
+
+    Not `narrow`: the gradient of a split is put together in one pass.
+    """
+    return (x,) if len(sizes) == 1 else x.split(sizes, dim)
 
 
 def join(parts: list[Tensor], dim: int) -> Tensor:

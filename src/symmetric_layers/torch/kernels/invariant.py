@@ -9,7 +9,7 @@ from torch import Tensor
 
 from symmetric_layers.letters import LETTERS, axes, mirrors
 from symmetric_layers.orbits import Plan
-from symmetric_layers.torch.kernels.channels import exchange, join
+from symmetric_layers.torch.kernels.channels import cut, exchange, join
 
 
 class Invariance(NamedTuple):
@@ -54,7 +54,7 @@ def expand_invariant(weight: Tensor, how: Invariance, kernel_size: Sequence[int]
     sizes = [block.filters // 2 ** len(how.swapped) for block in how.inputs.blocks]
     parts = [
         _orbit(part, block.kind, how.swapped, channels)
-        for block, part in zip(how.inputs.blocks, weight.split(sizes, channels), strict=True)
+        for block, part in zip(how.inputs.blocks, cut(weight, sizes, channels), strict=True)
     ]
     full = join(parts, channels)
     return full.transpose(1, 2).flatten(0, 1) if transposed else full

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from symmetric_layers.letters import axes, mirrors
 from symmetric_layers.orbits import Plan
-from symmetric_layers.torch.kernels.channels import exchange, join, spread
+from symmetric_layers.torch.kernels.channels import cut, exchange, join, spread
 from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid, one_sided
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -38,8 +38,7 @@ def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tenso
     if transposed and not plan.depthwise:
         bank, inputs = inputs, bank
     parts = []
-    # split, not narrow: its gradient is put together in one pass
-    for block, part in zip(plan.blocks, weight.split([block.orbits for block in plan.blocks], bank), strict=True):
+    for block, part in zip(plan.blocks, cut(weight, [block.orbits for block in plan.blocks], bank), strict=True):
         if block.kind:
             orbit = [_mirror(part, plan, letters, inputs) for letters in mirrors(block.kind)]
             part = torch.stack(orbit, bank).flatten(bank - 1, bank)
