@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symmetric_layers.letters import axes, mirrors
+from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.channels import cut, exchange, join, spread
 from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid, one_sided
@@ -39,10 +39,11 @@ def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tenso
         bank, inputs = inputs, bank
     parts = []
     for block, part in zip(plan.blocks, cut(weight, [block.orbits for block in plan.blocks], bank), strict=True):
-        if block.kind:
-            orbit = [_mirror(part, plan, letters, inputs) for letters in mirrors(block.kind)]
-            part = torch.stack(orbit, bank).flatten(bank - 1, bank)
-        parts.append(part)
+        # each letter doubles the orbit, so that the last one mirrors half of it at once
+        for letter in block.kind:
+            channels = inputs if inputs > bank else inputs - (part.dim() - weight.dim())
+            part = torch.stack([part, _mirror(part, plan, letter, channels)], bank - (part.dim() - weight.dim()))
+        parts.append(part.flatten(bank - len(block.kind), bank))
     full = join(parts, bank)
     return full.flatten(0, 1) if plan.banks > 1 else full
 
@@ -113,11 +114,9 @@ def conv_transpose(
     return run(x, full_weight, full_bias, plan.groups)
 
 
-def _mirror(weight: Tensor, plan: Plan, letters: str, inputs: int) -> Tensor:
-    if not letters:
-        return weight
-    mirrored = weight.flip(axes(letters))
-    return mirrored if plan.inputs is None or plan.depthwise else exchange(mirrored, plan.inputs, letters, inputs)
+def _mirror(weight: Tensor, plan: Plan, letter: str, channels: int) -> Tensor:
+    mirrored = weight.flip(axes(letter))
+    return mirrored if plan.inputs is None or plan.depthwise else exchange(mirrored, plan.inputs, letter, channels)
 
 
 def both_sides(
