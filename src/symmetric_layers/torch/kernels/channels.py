@@ -24,6 +24,14 @@ def exchange(x: Tensor, plan: Plan, letters: str, dim: int) -> Tensor:
     return per_block(x, plan, dim, swap)
 
 
+def exchange_channels(x: Tensor, plan: Plan, letters: str) -> Tensor:
+    """Exchanges the channels of pictures `(N, C, *positions)` or `(C, *positions)`, group by group."""
+    dim = -plan.ndim - 1
+    if plan.groups == 1:
+        return exchange(x, plan, letters, dim)
+    return exchange(x.unflatten(dim, (plan.groups, -1)), plan, letters, dim).flatten(dim - 1, dim)
+
+
 def spread(x: Tensor, plan: Plan, dim: int = -1) -> Tensor:
     """Gives every filter the entry of its representative: along `dim` (negative), stored entries become channels."""
     if not plan.orbits:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from symmetric_layers.letters import LETTERS, axes, mirrors
 from symmetric_layers.orbits import Plan
-from symmetric_layers.torch.kernels.channels import cut, exchange, join
+from symmetric_layers.torch.kernels.channels import cut, exchange_channels, join
 
 
 class Invariance(NamedTuple):
@@ -82,11 +82,3 @@ def averaged_over_grids(run: Callable[[Tensor], Tensor], x: Tensor, how: Invaria
         seen = exchange_channels(x, how.inputs, mirrored).flip(axes(mirrored))
         total = total + run(seen).flip(axes(mirrored))
     return total / len(subsets)
-
-
-def exchange_channels(x: Tensor, plan: Plan, letters: str) -> Tensor:
-    """Exchanges the channels of pictures `(N, C, *positions)` or `(C, *positions)`, group by group."""
-    dim = -plan.ndim - 1
-    if plan.groups == 1:
-        return exchange(x, plan, letters, dim)
-    return exchange(x.unflatten(dim, (plan.groups, -1)), plan, letters, dim).flatten(dim - 1, dim)

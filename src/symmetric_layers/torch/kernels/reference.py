@@ -11,6 +11,7 @@ from torch import Tensor
 
 from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Plan
+from symmetric_layers.torch.kernels.batched import on_mirrored_pictures, worth_it
 from symmetric_layers.torch.kernels.channels import cut, exchange, join, spread
 from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid, one_sided
 
@@ -71,7 +72,6 @@ def conv(
     grid: str,
 ) -> Tensor:
     """`F.conv1d`, `F.conv2d` or `F.conv3d` with the whole bank; `weight` and `bias` are what is stored."""
-    full_weight, full_bias = expand_weight(weight, plan), expand_bias(bias, plan, share_bias)
     pads = both_sides(padding, weight.shape[2:], dilation)
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
@@ -81,10 +81,15 @@ def conv(
             inside = (0,) * plan.ndim
         return _CONV[plan.ndim](x, weight, bias, stride, inside, dilation, groups)
 
+    mirrored = grid == "mirrored" and bool(plan.orbits)
+    pictures_instead = (bias is None or share_bias) and worth_it(x, weight, plan, stride)
     letters = ""
-    if grid == "mirrored" and plan.orbits:
+    if mirrored or pictures_instead:
         letters = lopsided(x.shape[-plan.ndim :], pads, weight.shape[2:], stride, dilation)
-    if letters:
+    if pictures_instead and (mirrored or not set(letters) & set("".join(plan.kinds))):
+        return on_mirrored_pictures(run, x, weight, bias, plan)
+    full_weight, full_bias = expand_weight(weight, plan), expand_bias(bias, plan, share_bias)
+    if mirrored and letters:
         return on_mirrored_grid(run, x, full_weight, full_bias, plan, letters, filters_dim=0)
     return run(x, full_weight, full_bias, plan.groups)
 
