@@ -5,7 +5,6 @@ Only the standard library is used here, nothing that is slow to import, and Pyth
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import namedtuple
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from typing import Any
 
-_PERCENTAGE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*%\s*")
+_PERCENTAGE = r"\s*(\d+(?:\.\d+)?|\.\d+)\s*%\s*"
 _ADVICE = "Use such a number, or a percentage, which rounds down to whole orbits."
 
 
@@ -86,9 +85,10 @@ class Bank(namedtuple("Bank", "argument noun filters ndim groups")):
 
     def share(self, kind: str, text: str) -> Fraction:
         """A percentage as a fraction of the bank."""
-        from fractions import Fraction  # here, because importing it takes longer than the rest of the package
+        import re  # both here, because importing them takes longer than the rest of the package
+        from fractions import Fraction
 
-        match = _PERCENTAGE.fullmatch(text)
+        match = re.fullmatch(_PERCENTAGE, text)
         if not match:
             raise SymmetryError(
                 f"{self.argument}: {kind!r}: {text!r} is no percentage. Expected a number from 0 to 100 and a percent "
