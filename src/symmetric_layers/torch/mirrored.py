@@ -1,14 +1,14 @@
 """Any channelwise operator, made to obey the mirror law on orbits of channels at every size."""
 
+import operator as op
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from symmetric_layers.counts import readable
 from symmetric_layers.letters import LETTERS, axes
-from symmetric_layers.orbits import Plan, plan
+from symmetric_layers.torch.kernels.channels import plan_of
 from symmetric_layers.torch.kernels.grid import by_mirror
 
 
@@ -48,7 +48,7 @@ class Mirrored(nn.Module):
 
     def forward(self, input: Tensor, *more: Any) -> Tensor:
         """Applies the operator to `(N, C, *positions)`, in the mirror where channels are mirrors."""
-        bank = _plan(self.symmetry, input.shape[1])
+        bank = plan_of(self.symmetry, op.index(input.shape[1]))
         letters = "".join(letter for letter in LETTERS[: input.dim() - 2] if any(letter in kind for kind in bank.kinds))
         crooked = "".join(letter for letter in letters if not obeys(self.operator, input.shape, letter))
         if not crooked:
@@ -63,11 +63,6 @@ class Mirrored(nn.Module):
     def extra_repr(self) -> str:
         """The symmetry."""
         return f"symmetry={self.symmetry}"
-
-
-@torch.compiler.assume_constant_result
-def _plan(symmetry: Mapping[str, int | str] | None, channels: int) -> Plan:
-    return plan(symmetry, channels, len(LETTERS))
 
 
 _POOLS = (

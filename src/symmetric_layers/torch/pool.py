@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from symmetric_layers.counts import readable
 from symmetric_layers.errors import enough_positions, one_of, whole_number
 from symmetric_layers.letters import LETTERS
-from symmetric_layers.orbits import Block, Plan, plan
-from symmetric_layers.torch.kernels.channels import per_block
+from symmetric_layers.orbits import Block
+from symmetric_layers.torch.kernels.channels import per_block, plan_of
 
 
 class OrbitPool(nn.Module):
@@ -46,7 +46,7 @@ class OrbitPool(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Pools `(N, C, *positions)` over the members of each orbit."""
-        bank = _plan(self.symmetry, operator.index(input.shape[1]))
+        bank = plan_of(self.symmetry, operator.index(input.shape[1]))
 
         def pool(channels: Tensor, block: Block) -> Tensor:
             if not block.kind:
@@ -59,12 +59,6 @@ class OrbitPool(nn.Module):
     def extra_repr(self) -> str:
         """The arguments."""
         return f"{self.symmetry}, reduce={self.reduce!r}"
-
-
-@torch.compiler.assume_constant_result
-def _plan(symmetry: Mapping[str, int | str] | None, channels: int) -> Plan:
-    """The plan of so many channels: a compiler looks its answer up instead of tracing how it is found."""
-    return plan(symmetry, channels, len(LETTERS))
 
 
 class TopKPool(nn.Module):

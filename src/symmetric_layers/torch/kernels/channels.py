@@ -1,11 +1,18 @@
 """Moving tensors along the channels of a plan. Dimensions are counted from the end, so leading ones do not matter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from symmetric_layers.orbits import Block, Plan
+from symmetric_layers.letters import LETTERS
+from symmetric_layers.orbits import Block, Plan, plan
+
+
+@torch.compiler.assume_constant_result
+def plan_of(symmetry: Mapping[str, int | str] | None, channels: int) -> Plan:
+    """The plan of so many channels: a compiler looks its answer up instead of tracing how it is found."""
+    return plan(symmetry, channels, len(LETTERS))
 
 
 def exchange(x: Tensor, plan: Plan, letters: str, dim: int) -> Tensor:

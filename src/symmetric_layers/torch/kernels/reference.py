@@ -41,9 +41,9 @@ def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tenso
     parts = []
     for block, part in zip(plan.blocks, cut(weight, [block.orbits for block in plan.blocks], bank), strict=True):
         # each letter doubles the orbit, so that the last one mirrors half of it at once
-        for letter in block.kind:
-            channels = inputs if inputs > bank else inputs - (part.dim() - weight.dim())
-            part = torch.stack([part, _mirror(part, plan, letter, channels)], bank - (part.dim() - weight.dim()))
+        for bit, letter in enumerate(block.kind):
+            channels = inputs if inputs > bank else inputs - bit  # the orbit's axes stand behind the bank's
+            part = torch.stack([part, _mirror(part, plan, letter, channels)], bank - bit)
         parts.append(part.flatten(bank - len(block.kind), bank))
     full = join(parts, bank)
     return full.flatten(0, 1) if plan.banks > 1 else full
