@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 setup: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/symmetric_layers/torch/kernels/native/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -48,6 +48,7 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/folding.py --write
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python benchmarks/keras_layers.py; done
 	test -z "$(PYTHON37)" || $(MAKE) bench-tf1
 

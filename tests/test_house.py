@@ -18,14 +18,14 @@ LAW = {
     "orbits": ({"errors", "letters", "counts"}, set()),
     "front door": ({"errors", "orbits"}, set()),
     "torch.kernels": ({"errors", "letters", "orbits"}, {"torch"}),
-    "torch": ({"counts", "errors", "letters", "orbits", "torch.kernels"}, {"torch"}),
+    "torch": ({"counts", "errors", "letters", "orbits", "torch.kernels"}, {"networkx", "torch"}),
     "keras": ({"counts", "errors", "letters", "orbits"}, {"keras"}),
     "tf1": ({"counts", "errors", "letters", "orbits"}, {"tensorflow"}),
     "compare": (
         {"front door", "errors", "letters", "orbits", "torch"},
         {
-            "lightning", "matplotlib", "monai", "nilearn", "numpy", "rich", "scipy", "skimage", "sklearn", "torch",
-            "torchmetrics", "typer",
+            "PIL", "lightning", "matplotlib", "monai", "nilearn", "numpy", "rich", "scipy", "skimage", "sklearn",
+            "torch", "torchmetrics", "typer",
         },
     ),
     "command": ({"front door", "errors", "compare"}, set()),

@@ -78,3 +78,16 @@ def test_an_unreadable_symmetry_is_refused():
     with pytest.raises(SymmetryError, match="'h': 6 does not fit 4 filters"):
         Mirrored(nn.MaxPool2d(2), {"h": 6})(torch.randn(1, 4, 7, 7))
     assert "symmetry={'h': 2}" in repr(Mirrored(nn.MaxPool2d(2), {"h": 2}))
+
+
+@pytest.mark.parametrize("symmetry", [{"h": 4}, {"hv": 4, "v": 2}])
+def test_memory_formats_answer_alike_and_stay_as_they_are(symmetry):
+    layer = Mirrored(nn.MaxPool2d(3, 2, 1), symmetry)
+    x = torch.randn(2, 8, 6, 10, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    last = x.detach().to(memory_format=torch.channels_last).requires_grad_()
+    straight, turned = layer(x), layer(last)
+    assert torch.equal(straight, turned)
+    assert turned.is_contiguous(memory_format=torch.channels_last)
+    straight.pow(2).sum().backward()
+    turned.pow(2).sum().backward()
+    assert torch.equal(x.grad, last.grad)

@@ -16,13 +16,13 @@ def picture(name, channels=4):
 
 
 @pytest.mark.parametrize("name", CONVS)
-def test_arguments_are_the_hosts_and_four_more(name):
+def test_arguments_are_the_hosts_and_five_more(name):
     ours = inspect.signature(getattr(layers, "Symmetric" + name)).parameters
     hosts = inspect.signature(getattr(nn, name)).parameters
     assert list(ours)[: len(hosts)] == list(hosts)
     assert [ours[key].default for key in hosts] == [hosts[key].default for key in hosts]
     more = list(ours)[len(hosts) :]
-    assert more == ["symmetry", "share_bias", "in_symmetry", "grid"]
+    assert more == ["symmetry", "share_bias", "in_symmetry", "grid", "algorithm"]
     assert {ours[key].kind for key in more} == {inspect.Parameter.KEYWORD_ONLY}
 
 

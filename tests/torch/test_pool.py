@@ -5,8 +5,8 @@ import oracle
 import pytest
 import torch
 
-from symmetric_layers import SymmetryError
-from symmetric_layers.torch import OrbitPool, SymmetricConv2d, TopKPool
+from symmetric_layers import SymmetryError, plan
+from symmetric_layers.torch import MirrorMean, OrbitPool, SymmetricConv2d, TopKPool
 
 SYMMETRY = {"h": 2, "v": 4, "hv": 8}
 
@@ -84,3 +84,22 @@ def test_top_k_refuses_too_few_positions():
     assert str(refusal.value) == (
         "k: 5 is more than the 4 positions of the input. Expected at most 4. Use a smaller k, or a longer input."
     )
+
+
+def test_a_mirror_mean_is_the_mean():
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(MirrorMean()(x), x.mean((2, 3), keepdim=True), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("positions", [(7,), (8, 9), (31, 33), (5, 6, 7), (64, 64)])
+def test_a_mirror_mean_does_not_see_a_mirror(positions):
+    x = torch.randn(2, 5, *positions, generator=torch.Generator().manual_seed(0))
+    for axis in range(2, x.dim()):
+        assert torch.equal(MirrorMean()(x), MirrorMean()(x.flip(axis)))
+
+
+@pytest.mark.parametrize("letters", ["h", "v", "z", "hv", "hz", "vz", "hvz"])
+def test_means_over_orbits_do_not_see_an_exchange(letters):
+    x = torch.randn(2, 16, 33, generator=torch.Generator().manual_seed(0))
+    pool, whole = OrbitPool({"hvz": 16}), plan({"hvz": 16}, 16, 3)
+    assert torch.equal(pool(x), pool(x[:, list(whole.exchange(letters))]))

@@ -7,6 +7,7 @@ from symmetric_layers.torch.conv import (
     SymmetricConvTranspose1d,
     SymmetricConvTranspose2d,
     SymmetricConvTranspose3d,
+    why_not,
 )
 from symmetric_layers.torch.convert import desymmetrize, equivariant, symmetrize
 from symmetric_layers.torch.global_conv import GlobalConv1d
@@ -31,7 +32,8 @@ from symmetric_layers.torch.norm import (
     OrbitInstanceNorm3d,
     OrbitLayerNorm,
 )
-from symmetric_layers.torch.pool import OrbitPool, TopKPool
+from symmetric_layers.torch.pool import MirrorMean, OrbitPool, TopKPool
+from symmetric_layers.torch.sync import OrbitSyncBatchNorm
 
 __all__ = [
     "GlobalConv1d",
@@ -41,6 +43,7 @@ __all__ = [
     "InvariantConvTranspose1d",
     "InvariantConvTranspose2d",
     "InvariantConvTranspose3d",
+    "MirrorMean",
     "Mirrored",
     "OrbitBatchNorm1d",
     "OrbitBatchNorm2d",
@@ -52,6 +55,7 @@ __all__ = [
     "OrbitLayerNorm",
     "OrbitLinear",
     "OrbitPool",
+    "OrbitSyncBatchNorm",
     "SymmetricConv1d",
     "SymmetricConv2d",
     "SymmetricConv3d",
@@ -66,4 +70,5 @@ __all__ = [
     "is_exact",
     "symmetrize",
     "where_it_breaks",
+    "why_not",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from symmetric_layers.errors import one_of, yes_or_no
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.kernels import conv, conv_transpose, expand_bias, expand_weight
+from symmetric_layers.torch.kernels import ALGORITHMS, Job, conv, conv_transpose, expand_bias, expand_weight, explain
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd as _Host
@@ -24,10 +24,12 @@ class _Symmetric(_Host):
     plan: Plan | None = None  # set before the parameters are made; None only while the host's constructor runs
     share_bias: bool
     grid: str
+    _algorithm = "auto"  # of the class, so that layers stored before there was a choice have it too
+    _algorithms = ALGORITHMS
 
-    def _store(self, bank: Plan, share_bias: bool, grid: str) -> None:
+    def _store(self, bank: Plan, share_bias: bool, grid: str, algorithm: str) -> None:
         """Replaces the host's parameters by the stored ones, and initialises them."""
-        self.plan, self.share_bias, self.grid = bank, share_bias, grid
+        self.plan, self.share_bias, self.grid, self.algorithm = bank, share_bias, grid, algorithm
         if bank.orbits:
             shape = list(self.weight.shape)
             if self.transposed and not bank.depthwise:
@@ -64,6 +66,16 @@ class _Symmetric(_Host):
         """One bias per filter, None where the layer has none: what the host's layer would hold as its `bias`."""
         return expand_bias(self.bias, self._plan, self.share_bias)
 
+    @property
+    def algorithm(self) -> str:
+        """How the answer is made: `'auto'`, or one that is obeyed or refused. It may be changed at any time."""
+        return self._algorithm
+
+    @algorithm.setter
+    def algorithm(self, algorithm: str) -> None:
+        """Refuses what is no algorithm; whether it can answer is seen when the layer is called."""
+        self._algorithm = one_of("algorithm", algorithm, self._algorithms)
+
     def extra_repr(self) -> str:
         """The host's description, and the symmetry with it."""
         text = super().extra_repr()
@@ -75,6 +87,8 @@ class _Symmetric(_Host):
                 text += f", grid={self.grid!r}"
         if self._plan.inputs is not None:
             text += f", in_symmetry={self._plan.inputs.counts}"
+        if self.algorithm != "auto":
+            text += f", algorithm={self.algorithm!r}"
         return text
 
     @property
@@ -105,10 +119,12 @@ class _SymmetricConv(_Symmetric):
         share_bias: bool = True,
         in_symmetry: Mapping[str, int | str] | None = None,
         grid: str = "shared",
+        algorithm: str = "auto",
     ) -> None:
         bank = plan(symmetry, out_channels, self._rank, groups, in_symmetry, in_channels)
         share_bias = yes_or_no("share_bias", share_bias)
         grid = one_of("grid", grid, ("shared", "mirrored"))
+        algorithm = one_of("algorithm", algorithm, self._algorithms)
         arguments: Any = (
             in_channels,
             out_channels,
@@ -123,26 +139,22 @@ class _SymmetricConv(_Symmetric):
             dtype,
         )
         super().__init__(*arguments)
-        self._store(bank, share_bias, grid)
+        self._store(bank, share_bias, grid, algorithm)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves `(N, in_channels, *positions)`, or one picture without N, as the host's layer does."""
-        return conv(
-            input,
-            self.weight,
-            self.bias,
-            self._plan,
-            share_bias=self.share_bias,
-            grid=self.grid,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            padding_mode=self.padding_mode,
-        )
+        return conv(self._job(input), self.algorithm)
+
+    def _job(self, input: Tensor) -> Job:
+        return Job(
+            input, self.weight, self.bias, self._plan, self.share_bias, self.stride, self.padding, self.dilation,
+            self.padding_mode, self.grid,
+        )  # fmt: skip
 
 
 class _SymmetricConvTranspose(_Symmetric):
     _rank: int
+    _algorithms = ("auto", "reference")
 
     def __init__(
         self,
@@ -163,16 +175,18 @@ class _SymmetricConvTranspose(_Symmetric):
         share_bias: bool = True,
         in_symmetry: Mapping[str, int | str] | None = None,
         grid: str = "shared",
+        algorithm: str = "auto",
     ) -> None:
         bank = plan(symmetry, out_channels, self._rank, groups, in_symmetry, in_channels)
         share_bias = yes_or_no("share_bias", share_bias)
         grid = one_of("grid", grid, ("shared", "mirrored"))
+        algorithm = one_of("algorithm", algorithm, self._algorithms)
         arguments: Any = (
             in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
             padding_mode, device, dtype,
         )  # fmt: skip
         super().__init__(*arguments)
-        self._store(bank, share_bias, grid)
+        self._store(bank, share_bias, grid, algorithm)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Spreads `(N, in_channels, *positions)` out as the host's layer does, to `output_size` where one is given."""
@@ -245,6 +259,9 @@ class SymmetricConv2d(_SymmetricConv, nn.Conv2d):
         grid: `'shared'`: one ordinary convolution with `full_weight()`. `'mirrored'`: a mirror also samples the
             mirrored grid (flip, convolve with the representative, flip back), so that the law holds at every size;
             where the condition above holds anyway, both are the same.
+        algorithm: how the answer is made. `'auto'`: whatever is fastest, `why_not(layer, x)` says why. `'reference'`:
+            write the bank out and call the host. `'folded'`: fold pictures and filters, so that a mirrored picture has
+            bit for bit the mirrored answer. Changing `layer.algorithm` later is fine; no checkpoint knows of it.
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype:
             as in the host. With groups, every group holds its own bank.
 
@@ -252,12 +269,14 @@ class SymmetricConv2d(_SymmetricConv, nn.Conv2d):
         weight: the stored filters, `(plan.stored, in_channels / groups, *kernel_size)`.
         bias: `(plan.stored,)` where shared, else `(out_channels,)`, or None.
         plan: which filters are mirrors of which (`print(layer.plan)` draws it).
+        algorithm: as above.
 
     Shape:
         `(N, in_channels, H, W)` or `(in_channels, H, W)`, to what the host gives.
 
     Raises:
-        SymmetryError: for a symmetry that does not fit; one sentence says what would.
+        SymmetryError: for a symmetry that does not fit; one sentence says what would. When called, for an input that
+            the chosen algorithm cannot answer exactly.
 
     Example:
         >>> layer = SymmetricConv2d(1, 16, 3, padding=1, symmetry={'h': 2, 'v': 4, 'hv': 8})
@@ -295,8 +314,8 @@ class SymmetricConvTranspose1d(_SymmetricConvTranspose, nn.ConvTranspose1d):
 class SymmetricConvTranspose2d(_SymmetricConvTranspose, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` whose filters come in mirror-image orbits, in the order of `SymmetricConv2d`.
 
-    Decoders then keep the orbits of the encoder. The arguments `symmetry`, `share_bias` and `in_symmetry`, the
-    attributes and the errors are those of `SymmetricConv2d`.
+    Decoders then keep the orbits of the encoder. The arguments `symmetry`, `share_bias`, `in_symmetry` and `grid`, the
+    attributes and the errors are those of `SymmetricConv2d`; the only algorithm is the reference.
 
     Equivalent to: an `nn.ConvTranspose2d` whose `weight`, along its second axis, holds each stored filter and its
     mirrors.
@@ -323,3 +342,26 @@ class SymmetricConvTranspose3d(_SymmetricConvTranspose, nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` whose filters come in orbits; the 3-D form of `SymmetricConvTranspose2d`."""
 
     _rank = 3
+
+
+def why_not(layer: _Symmetric, x: Tensor) -> str:
+    """Which algorithm a layer takes for an input, and why not a faster one.
+
+    Only `algorithm='auto'` chooses, by rules that were measured; here it says what it chooses, and for each algorithm
+    that could be faster what it cannot do or why it would be slower. Nothing is computed.
+
+    Args:
+        layer: a `SymmetricConv*` or `SymmetricConvTranspose*`.
+        x: the input.
+
+    Returns:
+        One line for what is taken, then one for each that is not.
+
+    Example:
+        >>> layer = SymmetricConv2d(1, 2, 3, symmetry={'h': 2}, algorithm='folded')
+        >>> print(why_not(layer, torch.randn(1, 1, 28, 28)))
+        'folded' is taken, as the layer says.
+    """
+    if isinstance(layer, _SymmetricConv):
+        return explain(layer._job(x), layer.algorithm)
+    return "'reference' is taken.\nTransposed convolutions have no other algorithm."

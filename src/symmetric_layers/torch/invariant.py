@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,10 +12,10 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, canonical_kind
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.conv import output_padding_for
-from symmetric_layers.torch.kernels import conv, conv_transpose, spread
+from symmetric_layers.torch.kernels import Job, conv, conv_transpose, spread
 from symmetric_layers.torch.kernels.grid import lopsided, one_sided
 from symmetric_layers.torch.kernels.invariant import Invariance, averaged_over_grids, expand_invariant
-from symmetric_layers.torch.kernels.reference import both_sides
+from symmetric_layers.torch.kernels.job import both_sides
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd as _Host
@@ -22,6 +23,12 @@ else:
     _Host = nn.Module
 
 _Sizes = int | Sequence[int]
+
+
+@torch.compiler.assume_constant_result
+def _without_orbits(filters: int, rank: int, groups: int) -> Plan:
+    """The plan of free filters; compilers look it up."""
+    return plan(None, filters, rank, groups)
 
 
 class _Invariant(_Host):
@@ -85,7 +92,7 @@ class _Invariant(_Host):
 
     @property
     def _ordinary(self) -> Plan:
-        return plan(None, self.out_channels, self._rank, self.groups)
+        return _without_orbits(self.out_channels, self._rank, self.groups)
 
 
 class _InvariantConv(_Invariant):
@@ -119,10 +126,11 @@ class _InvariantConv(_Invariant):
         letters = lopsided(input.shape[-self._rank :], pads, self.kernel_size, self.stride, self.dilation)
 
         def run(x: Tensor) -> Tensor:
-            return conv(
-                x, weight, self.bias, self._ordinary, share_bias=False, grid="shared", stride=self.stride,
-                padding=self.padding, dilation=self.dilation, padding_mode=self.padding_mode,
+            job = Job(
+                x, weight, self.bias, self._ordinary, False, self.stride, self.padding, self.dilation,
+                self.padding_mode, "shared",
             )  # fmt: skip
+            return conv(job)
 
         return averaged_over_grids(run, input, self._how, letters)
 

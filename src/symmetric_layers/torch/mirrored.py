@@ -4,10 +4,12 @@ import operator as op
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from symmetric_layers.counts import readable
 from symmetric_layers.letters import LETTERS, axes
+from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.channels import plan_of
 from symmetric_layers.torch.kernels.grid import by_mirror
 
@@ -48,8 +50,8 @@ class Mirrored(nn.Module):
 
     def forward(self, input: Tensor, *more: Any) -> Tensor:
         """Applies the operator to `(N, C, *positions)`, in the mirror where channels are mirrors."""
-        bank = plan_of(self.symmetry, op.index(input.shape[1]))
-        letters = "".join(letter for letter in LETTERS[: input.dim() - 2] if any(letter in kind for kind in bank.kinds))
+        channels = op.index(input.shape[1])
+        bank, letters = plan_of(self.symmetry, channels), _letters(self.symmetry, channels, input.dim() - 2)
         crooked = "".join(letter for letter in letters if not obeys(self.operator, input.shape, letter))
         if not crooked:
             return self.operator(input, *more)
@@ -58,11 +60,31 @@ class Mirrored(nn.Module):
             flipped = list(axes(mirrored))
             return self.operator(input.index_select(1, index).flip(flipped), *more).flip(flipped)
 
+        if input.dim() > 3 and input.shape[1] > 1 and input.stride(1) == 1:
+            return self._channels_last(input, bank, crooked, *more)
         return by_mirror(answer, bank, crooked, 1, input.device)
+
+    def _channels_last(self, input: Tensor, bank: Plan, crooked: str, *more: Any) -> Tensor:
+        """The same by masks: picking channels would leave the memory format, in which operators are slower."""
+        places = ["".join(letter for letter in mirror if letter in crooked) for mirror in bank.mirror]
+        answer = self.operator(input, *more)
+        for letters in sorted({*places} - {""}):
+            flipped = list(axes(letters))
+            other = self.operator(input.flip(flipped), *more).flip(flipped)
+            here = torch.tensor([place == letters for place in places], device=input.device)
+            answer = torch.where(here.view(-1, *[1] * (input.dim() - 2)), other, answer)
+        return answer
 
     def extra_repr(self) -> str:
         """The symmetry."""
         return f"symmetry={self.symmetry}"
+
+
+@torch.compiler.assume_constant_result
+def _letters(symmetry: Mapping[str, int | str] | None, channels: int, rank: int) -> str:
+    """The letters that so many channels know of the axes there are; compilers look the answer up, as with plans."""
+    kinds = plan_of(symmetry, channels).kinds
+    return "".join(letter for letter in LETTERS[:rank] if any(letter in kind for kind in kinds))
 
 
 _POOLS = (

@@ -35,8 +35,9 @@ class _OrbitBatchNorm(_Host):
         symmetry: Mapping[str, int | str] | None = None,
     ) -> None:
         bank = plan(symmetry, num_features, self._letters)
-        newer = {} if bias else {"bias": False}  # only newer hosts know this argument
-        super().__init__(bank.stored, eps, momentum, affine, track_running_stats, device, dtype, **newer)
+        newer: Any = {} if bias else {"bias": False}  # only newer hosts know this argument
+        newer.update(device=device, dtype=dtype)
+        super().__init__(bank.stored, eps, momentum, affine, track_running_stats, **newer)
         self.num_features = bank.filters
         self.plan: Plan = bank
 
@@ -50,20 +51,22 @@ class _OrbitBatchNorm(_Host):
             mean, var, weight, bias = _per_channel(self.plan, *stored_values)
             return F.batch_norm(input, mean, var, weight, bias, False, 0.0, self.eps)
         rate = self._count_batch()
-        tracked = not self.training or self.track_running_stats
+        held: dict[str, Tensor | None] = {"weight": self.weight, "bias": self.bias}
+        if not self.training or self.track_running_stats:
+            held.update(running_mean=self.running_mean, running_var=self.running_var)
+        known = {name: values for name, values in held.items() if values is not None}
 
         def normalise(channels: Tensor, block: Block) -> Tensor:
-            def stored(values: Tensor | None) -> Tensor | None:
-                return None if values is None else values[block.representative : block.representative + block.orbits]
-
             orbits = channels.reshape(channels.shape[0], block.orbits, -1)
-            mean, var = (self.running_mean, self.running_var) if tracked else (None, None)
-            normal = F.batch_norm(
-                orbits, stored(mean), stored(var), stored(self.weight), stored(self.bias), True, rate, self.eps
-            )
-            return normal.reshape(channels.shape)
+            here = slice(block.representative, block.representative + block.orbits)
+            return self._normalised(orbits, {name: v[here] for name, v in known.items()}, rate).reshape(channels.shape)
 
         return per_block(input, self.plan, 1, normalise)
+
+    def _normalised(self, orbits: Tensor, stored: dict[str, Tensor], rate: float) -> Tensor:
+        """Normalises one run of orbits with the batch's own statistics."""
+        mean, var = stored.get("running_mean"), stored.get("running_var")
+        return F.batch_norm(orbits, mean, var, stored.get("weight"), stored.get("bias"), True, rate, self.eps)
 
     def extra_repr(self) -> str:
         """The host's description, and the symmetry with it."""
@@ -74,6 +77,9 @@ class _OrbitBatchNorm(_Host):
         if input.dim() not in self._dims:
             expected = " or ".join(f"{dim}D" for dim in self._dims)
             raise ValueError(f"expected {expected} input (got {input.dim()}D input)")
+        self._check_channels(input)
+
+    def _check_channels(self, input: Tensor) -> None:
         if input.shape[1] != self.num_features:
             raise RuntimeError(f"running_mean should contain {input.shape[1]} elements not {self.num_features}")
 

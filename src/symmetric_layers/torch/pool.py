@@ -52,13 +52,47 @@ class OrbitPool(nn.Module):
             if not block.kind:
                 return channels
             members = channels.unflatten(1, (block.orbits, block.size))
-            return members.mean(2) if self.reduce == "mean" else members.amax(2)
+            return _paired_mean(members) if self.reduce == "mean" else members.amax(2)
 
         return per_block(input, bank, 1, pool)
 
     def extra_repr(self) -> str:
         """The arguments."""
         return f"{self.symmetry}, reduce={self.reduce!r}"
+
+
+def _paired_mean(members: Tensor) -> Tensor:
+    """The mean over axis 2, neighbours first: mirrors only swap two terms of a sum, which does not change a bit."""
+    size = members.shape[2]
+    while members.shape[2] > 1:
+        members = members[:, :, ::2] + members[:, :, 1::2]
+    return members.squeeze(2) / size
+
+
+class MirrorMean(nn.Module):
+    """The mean over all positions, summed so that a picture and its mirror image have the same bits.
+
+    Sums of floats depend on their order, so an ordinary mean tells a picture from its mirror image in the last bits.
+
+    Equivalent to: `x.mean((2, 3), keepdim=True)`, to rounding; it takes the place of `nn.AdaptiveAvgPool2d(1)`.
+
+    Law: mirroring the positions along any axis changes no bit.
+
+    Shape:
+        `(N, C, *positions)` to `(N, C, *ones)`, with any number of positions axes.
+
+    Example:
+        >>> x = torch.randn(2, 3, 7, 8)
+        >>> torch.equal(MirrorMean()(x), MirrorMean()(x.flip(-1)))
+        True
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The mean of each channel."""
+        positions = list(range(2, input.dim()))
+        for axis in positions:  # now every number is the sum of those that mirror each other
+            input = input + input.flip(axis)
+        return input.mean(positions, keepdim=True) / 2 ** len(positions)
 
 
 class TopKPool(nn.Module):

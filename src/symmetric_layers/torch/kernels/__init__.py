@@ -1,6 +1,18 @@
 """The door to the algorithms: layers call `conv` and `conv_transpose`, and do not know how the answer is made."""
 
 from symmetric_layers.torch.kernels.channels import per_block, spread
-from symmetric_layers.torch.kernels.reference import conv, conv_transpose, expand_bias, expand_weight
+from symmetric_layers.torch.kernels.dispatch import ALGORITHMS, conv, explain
+from symmetric_layers.torch.kernels.job import Job
+from symmetric_layers.torch.kernels.reference import conv_transpose, expand_bias, expand_weight
 
-__all__ = ["conv", "conv_transpose", "expand_bias", "expand_weight", "per_block", "spread"]
+__all__ = [
+    "ALGORITHMS",
+    "Job",
+    "conv",
+    "conv_transpose",
+    "expand_bias",
+    "expand_weight",
+    "explain",
+    "per_block",
+    "spread",
+]

@@ -13,9 +13,11 @@ from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.batched import on_mirrored_pictures, worth_it
 from symmetric_layers.torch.kernels.channels import cut, exchange, join, spread
-from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid, one_sided
+from symmetric_layers.torch.kernels.grid import Run, lopsided, on_mirrored_grid, one_sided
+from symmetric_layers.torch.kernels.job import Job
+from symmetric_layers.torch.kernels.job import both_sides as both_sides  # converters look for it here
 
-_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -58,40 +60,33 @@ def expand_bias(bias: Tensor | None, plan: Plan, share_bias: bool) -> Tensor | N
     return spread(bias, plan)
 
 
-def conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    plan: Plan,
-    *,
-    share_bias: bool,
-    stride: Sequence[int],
-    padding: str | Sequence[int],
-    dilation: Sequence[int],
-    padding_mode: str,
-    grid: str,
-) -> Tensor:
-    """`F.conv1d`, `F.conv2d` or `F.conv3d` with the whole bank; `weight` and `bias` are what is stored."""
-    pads = both_sides(padding, weight.shape[2:], dilation)
-
-    def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-        inside = padding
-        if padding_mode != "zeros":
-            x = F.pad(x, [side for pair in reversed(pads) for side in pair], mode=padding_mode)
-            inside = (0,) * plan.ndim
-        return _CONV[plan.ndim](x, weight, bias, stride, inside, dilation, groups)
-
-    mirrored = grid == "mirrored" and bool(plan.orbits)
-    pictures_instead = (bias is None or share_bias) and worth_it(x, weight, plan, stride)
+def conv(job: Job) -> Tensor:
+    """`F.conv1d`, `F.conv2d` or `F.conv3d` with the whole bank."""
+    plan, run = job.plan, host_conv(job)
+    mirrored = job.grid == "mirrored" and bool(plan.orbits)
+    pictures_instead = (job.bias is None or job.share_bias) and worth_it(job.x, job.weight, plan, job.stride)
     letters = ""
     if mirrored or pictures_instead:
-        letters = lopsided(x.shape[-plan.ndim :], pads, weight.shape[2:], stride, dilation)
+        letters = lopsided(job.sizes, job.pads, job.kernel_size, job.stride, job.dilation)
     if pictures_instead and (mirrored or not set(letters) & set("".join(plan.kinds))):
-        return on_mirrored_pictures(run, x, weight, bias, plan)
-    full_weight, full_bias = expand_weight(weight, plan), expand_bias(bias, plan, share_bias)
+        return on_mirrored_pictures(run, job.x, job.weight, job.bias, plan)
+    weight, bias = expand_weight(job.weight, plan), expand_bias(job.bias, plan, job.share_bias)
     if mirrored and letters:
-        return on_mirrored_grid(run, x, full_weight, full_bias, plan, letters, filters_dim=0)
-    return run(x, full_weight, full_bias, plan.groups)
+        return on_mirrored_grid(run, job.x, weight, bias, plan, letters, filters_dim=0)
+    return run(job.x, weight, bias, plan.groups)
+
+
+def host_conv(job: Job) -> Run:
+    """The host's convolution with the job's geometry, for an input, filters, biases and groups."""
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        inside = job.padding
+        if job.padding_mode != "zeros":
+            x = F.pad(x, [side for pair in reversed(job.pads) for side in pair], mode=job.padding_mode)
+            inside = (0,) * job.plan.ndim
+        return CONV[job.plan.ndim](x, weight, bias, job.stride, inside, job.dilation, groups)
+
+    return run
 
 
 def conv_transpose(
@@ -122,15 +117,3 @@ def conv_transpose(
 def _mirror(weight: Tensor, plan: Plan, letter: str, channels: int) -> Tensor:
     mirrored = weight.flip(axes(letter))
     return mirrored if plan.inputs is None or plan.depthwise else exchange(mirrored, plan.inputs, letter, channels)
-
-
-def both_sides(
-    padding: str | Sequence[int], kernel_size: Sequence[int], dilation: Sequence[int]
-) -> list[tuple[int, int]]:
-    """The padding before and after, per axis. `'same'` pads the odd one after, as the host does."""
-    if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
-        return [(total // 2, total - total // 2) for total in totals]
-    if padding == "valid":
-        return [(0, 0)] * len(kernel_size)
-    return [(int(p), int(p)) for p in padding]

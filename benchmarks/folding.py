@@ -1,0 +1,221 @@
+"""The fused kernel against the fastest ordinary convolution: `python benchmarks/folding.py [--only forward ...]`.
+
+The rival of every row is the fastest of `F.conv2d` on contiguous and on channels-last tensors and of oneDNN's
+convolution with weights packed beforehand, with the same number of filters; all candidates take turns in one process.
+Ratios below 1 are faster. A layer is called as a user calls it, with `algorithm='auto'`, weights packed in every call.
+"""
+
+import argparse
+import copy
+import pathlib
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from clock import machine, side_by_side, table
+from monai.networks.nets import BasicUNet, DynUNet
+from torch import Tensor
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from symmetric_layers import torch as ours
+from symmetric_layers.torch import equivariant
+from symmetric_layers.torch.kernels import library
+
+CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+LAST = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d}
+SHAPES = [  # batch, channels in, channels out, height and width
+    (8, 64, 64, 56),
+    (8, 128, 128, 28),
+    (8, 256, 256, 14),
+    (4, 64, 128, 112),
+    (8, 512, 512, 7),
+    (1, 64, 64, 56),
+]
+OTHERS = [  # batch, channels in, channels out, size, kernel, stride, rank
+    (16, 3, 64, 112, 3, 1, 2),
+    (8, 3, 64, 112, 7, 2, 2),
+    (8, 64, 128, 56, 3, 2, 2),
+    (8, 128, 128, 28, 5, 1, 2),
+    (8, 16, 16, 64, 3, 1, 2),
+    (4, 32, 32, 32, 3, 1, 2),
+    (1, 16, 16, 16, 3, 1, 2),
+    (8, 64, 64, 4096, 9, 1, 1),
+    (1, 1, 16, 48, 3, 1, 3),
+]
+
+
+def forward(rank: int, x: Tensor, weight: Tensor, padding: int, stride: int = 1) -> dict[str, Callable[[], object]]:
+    """All forms of the ordinary convolution."""
+    conv, many = CONV[rank], [padding] * rank
+    rivals: dict[str, Callable[[], object]] = {"contiguous": lambda: conv(x, weight, None, stride, padding)}
+    if rank > 1:
+        last = [t.to(memory_format=LAST[rank]) for t in (x, weight)]
+        rivals["channels-last"] = lambda: conv(last[0], last[1], None, stride, padding)
+        shape = (many, [stride] * rank, [1] * rank, 1)
+        packed = torch.ops.mkldnn._reorder_convolution_weight(last[1], *shape, list(x.shape))
+        call = torch.ops.mkldnn._convolution_pointwise
+        rivals["packed"] = lambda: call(last[0], packed, None, *shape, "none", [], "")
+    return rivals
+
+
+def step(run: Callable[[Tensor], Tensor], x: Tensor, parameters: list[Tensor]) -> Callable[[], object]:
+    """Forward and backward, to the input and the weight."""
+    x = x.detach().requires_grad_()
+    gradient = torch.randn_like(run(x).detach())
+    return lambda: torch.autograd.grad(run(x), [x, *parameters], gradient)
+
+
+def steps(rank: int, x: Tensor, weight: Tensor, padding: int) -> dict[str, Callable[[], object]]:
+    """Training steps of the ordinary convolution, in both memory formats."""
+    rivals = {}
+    for name, layout in (("contiguous", torch.contiguous_format), ("channels-last", LAST[rank])):
+        own = weight.to(memory_format=layout).requires_grad_()
+        rivals[name] = step(lambda x, own=own: CONV[rank](x, own, None, 1, padding), x.to(memory_format=layout), [own])
+    return rivals
+
+
+def layer(rank: int, inputs: int, filters: int, kernel: int, kind: str, deep: bool, padding: int, stride: int = 1):
+    """A layer whose filters are all in orbits of one kind."""
+    symmetry = {"in_symmetry": {kind: inputs}} if deep else {}
+    build = getattr(ours, f"SymmetricConv{rank}d")
+    whole = {kind: filters} if kind else None
+    return build(inputs, filters, kernel, padding=padding, stride=stride, bias=False, symmetry=whole, **symmetry)
+
+
+def ratios(
+    candidates: dict[str, Callable[[], object]], rivals: dict[str, Callable[[], object]]
+) -> tuple[str, list[str]]:
+    """The time of the fastest rival, and every candidate's ratio to it."""
+    times = side_by_side({**rivals, **candidates})
+    best = min(rivals, key=times.milliseconds)
+    return f"{times.milliseconds(best):.2f} ms {best}", [f"{times.ratio(name, best):.2f}" for name in candidates]
+
+
+def compare(
+    shape: tuple[int, ...], kinds: tuple[str, ...], rank: int = 2, kernel: int = 3, deep: bool = False
+) -> list[list[str]]:
+    """Two rows, forward and with gradients: ratios for channels-last and contiguous tensors."""
+    batch, inputs, filters, size = shape
+    padding = kernel // 2
+    x, weight = torch.randn(batch, inputs, *[size] * rank), torch.randn(filters, inputs, *[kernel] * rank)
+    forwards, both = {}, {}
+    for layout in (LAST[rank], torch.contiguous_format):
+        for kind in kinds:
+            own = layer(rank, inputs, filters, kernel, kind, deep, padding)
+            pictures = x.to(memory_format=layout)
+            forwards[f"{kind} {layout}"] = lambda own=own, pictures=pictures: own(pictures)
+            both[f"{kind} {layout}"] = step(own, pictures, [own.weight])
+    name = f"{', '.join(map(str, shape))}{', deep' if deep else ''}{f', {kernel}x{kernel}' if kernel != 3 else ''}"
+    with torch.no_grad():
+        first = ratios(forwards, forward(rank, x, weight, padding))
+    second = ratios(both, steps(rank, x, weight, padding))
+    return [[name, what, time, *found] for what, (time, found) in (("forward", first), ("+ backward", second))]
+
+
+HEADER = ["batch, Cin, Cout, size", "", "fastest rival", "h", "hv", "h contiguous", "hv contiguous"]
+
+
+def lifting() -> str:
+    """Pictures to orbits, 3x3."""
+    return table(HEADER, [row for shape in SHAPES for row in compare(shape, ("h", "hv"))])
+
+
+def deep() -> str:
+    """Orbits to orbits, 3x3, and 1x1."""
+    rows = [row for shape in SHAPES[:5] for row in compare(shape, ("h", "hv"), deep=True)]
+    return table(HEADER, rows + compare((8, 256, 256, 28), ("h", "hv"), kernel=1, deep=True))
+
+
+def volumes() -> str:
+    """Three dimensions, all three letters."""
+    rows = [row for deep in (False, True) for shape in ((1, 32, 32, 32), (1, 64, 64, 32))
+            for row in compare(shape, ("hvz",), rank=3, deep=deep)]  # fmt: skip
+    return table([*HEADER[:3], "hvz", "hvz contiguous"], rows)
+
+
+def others() -> str:
+    """Stems, strides, small pictures, other ranks: what 'auto' makes of them, against the fastest rival."""
+    rows = []
+    for batch, inputs, filters, size, kernel, stride, rank in OTHERS:
+        x, weight = torch.randn(batch, inputs, *[size] * rank), torch.randn(filters, inputs, *[kernel] * rank)
+        kinds = ("h",) if rank == 1 else ("h", "hv") if rank == 2 else ("h", "hvz")
+        found = {}
+        for kind in kinds:
+            own = layer(rank, inputs, filters, kernel, kind, False, kernel // 2, stride)
+            for layout in {LAST[rank], torch.contiguous_format} if rank > 1 else {torch.contiguous_format}:
+                pictures = x.to(memory_format=layout)
+                found[f"{kind} {str(layout).split('.')[1]}"] = lambda own=own, pictures=pictures: own(pictures)
+        with torch.no_grad():
+            time, numbers = ratios(found, forward(rank, x, weight, kernel // 2, stride))
+        name = f"{batch}, {inputs}, {filters}, {size}, {rank}-D, kernel {kernel}, stride {stride}"
+        rows.append([name, time, ", ".join(f"{key} {number}" for key, number in zip(found, numbers, strict=True))])
+    return table(["batch, Cin, Cout, size", "fastest rival", "ratios"], rows)
+
+
+def networks() -> str:
+    """Whole networks, equal channels, evaluation: the twin against the plain network, and against mirror averaging."""
+    resnet = ResNetConfig(
+        embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=10
+    )
+    cases = {
+        "ResNet-18, 4 x 3 x 224 x 224": (lambda: ResNetForImageClassification(resnet), (4, 3, 224, 224), ("h", "hv")),
+        "3-D BasicUNet, 48 x 48 x 48": (
+            lambda: BasicUNet(3, 1, 2, (32, 32, 64, 128, 256, 32)), (1, 1, 48, 48, 48), ("hvz",),
+        ),
+        "3-D DynUNet, 48 x 48 x 48": (
+            lambda: DynUNet(3, 1, 2, [3] * 4, [1, 2, 2, 2], [2, 2, 2], filters=[32, 64, 128, 256]), (1, 1, 48, 48, 48),
+            ("hvz",),
+        ),
+    }  # fmt: skip
+    rows = []
+    for name, (make, shape, kinds) in cases.items():
+        plain, x = make().eval(), torch.randn(shape)
+        candidates: dict[str, Callable[[], object]] = {}
+        last = LAST[x.dim() - 2]
+        for layout in (torch.contiguous_format, last):
+            for kind in ("", *kinds):
+                own = equivariant(plain, kind, example=x, measure=False) if kind else copy.deepcopy(plain)
+                own, pictures = own.eval().to(memory_format=layout), x.to(memory_format=layout)
+                label = f"{kind or 'plain'} {'channels-last' if layout is last else 'contiguous'}"
+                candidates[label] = lambda own=own, pictures=pictures: own(pictures)
+        with torch.no_grad():
+            times = side_by_side(candidates)
+        best = min((label for label in candidates if label.startswith("plain")), key=times.milliseconds)
+        for label in candidates:
+            ratio, passes = times.ratio(label, best), 2 ** len(label.split()[0])
+            averaged = "" if label.startswith("plain") else f"{ratio / passes:.3f}"
+            rows.append([name, label, f"{times.milliseconds(label):.0f} ms", f"{ratio:.2f}", averaged])
+    return table(["network", "", "time", "to the fastest plain form", "to mirror averaging with it"], rows)
+
+
+PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others, "networks": networks}
+README = pathlib.Path(ours.__file__).parent / "kernels" / "README.md"
+
+
+def write(text: str) -> None:
+    """Puts the tables into the kernels' README."""
+    before, rest = README.read_text().split("<!-- table: folding -->")
+    README.write_text(f"{before}<!-- table: folding -->\n\n{text}\n{rest[rest.index('<!-- end of table -->') :]}")
+
+
+def main() -> None:
+    """Prints everything, or the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="also write the tables into the kernels' README")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(0)
+    where = f"{machine()}, {library.instruction_sets()[0]}, PyTorch {torch.__version__}, {asked.threads} threads"
+    parts = [f"{where}, fp32, medians."]
+    print(parts[0] + "\n")
+    for part in asked.only:
+        parts.append(f"{PARTS[part].__doc__}\n\n{PARTS[part]()}\n")
+        print(parts[-1], flush=True)
+    if asked.write:
+        write("\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

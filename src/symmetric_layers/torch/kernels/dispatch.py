@@ -1,0 +1,68 @@
+"""Which algorithm makes the answer: a choice is obeyed or refused, only `'auto'` chooses, and it can be asked why.
+
+An algorithm is a module with `conv(job)`. The reference does everything. The others may have `why_not(job)` (what they
+cannot do exactly) and `slower(job)` (why the reference is faster here, a rule that was measured); both give one clause,
+or None.
+"""
+
+from types import ModuleType
+
+from torch import Tensor
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.torch.kernels import cpu, folded, reference
+from symmetric_layers.torch.kernels.job import Job
+
+_FAST: dict[str, ModuleType] = {"cpu": cpu, "folded": folded}  # those that 'auto' asks, the fastest first
+_ALGORITHMS: dict[str, ModuleType] = {"reference": reference, **_FAST}
+
+ALGORITHMS = ("auto", *_ALGORITHMS)
+
+
+def conv(job: Job, algorithm: str = "auto") -> Tensor:
+    """The answer, made by the algorithm of this name.
+
+    Raises:
+        SymmetryError: for an algorithm that cannot do this job exactly.
+    """
+    if algorithm == "auto":
+        return _ALGORITHMS[chosen(job)].conv(job)
+    clause = _cannot(job, algorithm)
+    if clause:
+        raise SymmetryError(
+            f"algorithm: {algorithm!r} cannot answer this: {clause}. Expected an algorithm that can. "
+            "Use 'auto', which chooses among those that can."
+        )
+    return _ALGORITHMS[algorithm].conv(job)
+
+
+def chosen(job: Job) -> str:
+    """The algorithm that `'auto'` takes."""
+    for name in _FAST:
+        if _cannot(job, name) is None and _slower(job, name) is None:
+            return name
+    return "reference"
+
+
+def explain(job: Job, algorithm: str) -> str:
+    """Which algorithm is taken, and for each that could be faster why it is not."""
+    if algorithm != "auto":
+        clause = _cannot(job, algorithm)
+        return f"{algorithm!r} is refused: {clause}." if clause else f"{algorithm!r} is taken, as the layer says."
+    taken = chosen(job)
+    lines = [f"{taken!r} is taken."]
+    for name in _FAST:
+        if name == taken:
+            break
+        lines.append(f"{name!r} is not: {_cannot(job, name) or _slower(job, name)}.")
+    return "\n".join(lines)
+
+
+def _cannot(job: Job, name: str) -> str | None:
+    ask = getattr(_ALGORITHMS[name], "why_not", None)
+    return ask(job) if ask else None
+
+
+def _slower(job: Job, name: str) -> str | None:
+    ask = getattr(_ALGORITHMS[name], "slower", None)
+    return ask(job) if ask else None

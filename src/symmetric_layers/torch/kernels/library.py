@@ -1,0 +1,134 @@
+"""The compiled kernel: found, loaded and called. Absent without harm; `missing()` says why.
+
+The kernel writes its answers folded: sums and differences of mirrored pixels are formed once for all filters.
+`native/` has the source, `README.md` the algebra.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import symmetric_layers.torch.kernels as home
+
+_Three = ctypes.c_int64 * 3
+_SETS = ("avx512", "avx2", "baseline")  # the best one first
+_BUDGET = 256 * 1024  # bytes that one thread folds into
+
+
+class Task(ctypes.Structure):
+    """What a call has to do; `native/task.h` says the same to the compiler."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("mode", "kind", "batch", "inputs", "outputs")),
+        *((name, _Three) for name in ("size", "answer", "kernel", "stride", "dilation", "padding")),
+        *(("in_batch", ctypes.c_int64), ("in_channel", ctypes.c_int64), ("in_position", _Three)),
+        *(("out_batch", ctypes.c_int64), ("out_channel", ctypes.c_int64), ("out_position", _Three)),
+        *((name, ctypes.c_int64) for name in ("filter_stride", "channel_stride", "tap_stride", "transposed", "add")),
+        *((name, ctypes.c_int64) for name in ("threads", "budget")),
+    ]
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL | None:
+    for folder in home.__path__:
+        for path in sorted(Path(folder).glob("libsymmetric_cpu.*")):
+            library = ctypes.CDLL(str(path))
+            known = hasattr(library, "symmetric_task_size")  # else it was compiled from other sources than these
+            return library if known and library.symmetric_task_size() == ctypes.sizeof(Task) else None
+    return None
+
+
+@lru_cache(maxsize=1)
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that were compiled and that this processor has, the best one first."""
+    library = _library()
+    return tuple(name for name in _SETS if library is not None and _has(library, name))
+
+
+def _has(library: ctypes.CDLL, name: str) -> bool:
+    return hasattr(library, f"symmetric_answer_{name}") and bool(library.symmetric_can(name.encode()))
+
+
+def lanes() -> int:
+    """How many floats one instruction works on, on this processor."""
+    return {"avx512": 16, "avx2": 8, "baseline": 4}[instruction_sets()[0]]
+
+
+@torch.compiler.assume_constant_result
+def missing() -> str | None:
+    """Why there is no compiled kernel, as a clause; None where there is one."""
+    if instruction_sets():
+        return None
+    return "the package was installed without its compiled kernel (a C++ compiler was missing)"
+
+
+class Geometry:
+    """The sizes that all blocks of a bank have in common.
+
+    Args:
+        stride, padding, dilation: one number per axis; the padding is the same before and after.
+        sizes: of the input, per axis.
+        kernel_size: of the filters, per axis.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+    ) -> None:
+        self.sizes, self.kernel_size, self.stride = sizes, kernel_size, stride
+        self.padding, self.dilation = padding, dilation
+
+    @property
+    def answer(self) -> list[int]:
+        """The sizes of the output."""
+        axes = zip(self.sizes, self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
+
+    def backwards(self) -> "Geometry":
+        """That of the gradient of the input, for stride 1: a convolution of the gradient, filters read backwards."""
+        reach = zip(self.dilation, self.kernel_size, self.padding, strict=True)
+        padding = [d * (k - 1) - p for d, k, p in reach]
+        return Geometry(self.answer, self.kernel_size, self.stride, padding, self.dilation)
+
+    def write(self, task: Task) -> None:
+        """Fills in the task's sizes."""
+        task.size, task.answer = _three(self.sizes, 1), _three(self.answer, 1)
+        task.kernel, task.stride = _three(self.kernel_size, 1), _three(self.stride, 1)
+        task.dilation, task.padding = _three(self.dilation, 1), _three(self.padding, 0)
+
+
+def _three(numbers: Sequence[int], fill: int) -> ctypes.Array:
+    return _Three(*[fill] * (3 - len(numbers)), *numbers)
+
+
+def _point(task: Task, prefix: str, x: Tensor) -> None:
+    setattr(task, f"{prefix}_batch", x.stride(0))
+    setattr(task, f"{prefix}_channel", x.stride(1))
+    setattr(task, f"{prefix}_position", _three(x.stride()[2:], 0))
+
+
+def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor) -> Task:
+    """A task that reads pictures x and gives pictures y; mode, kind and channels are left to fill in."""
+    task = Task(batch=x.shape[0], threads=torch.get_num_threads(), budget=_BUDGET)
+    geometry.write(task)
+    _point(task, "in", x)
+    _point(task, "out", y)
+    task.filter_stride, task.channel_stride, task.tap_stride = weight.stride(0), weight.stride(1), weight.stride(-1)
+    return task
+
+
+def run(verb: str, task: Task, tensors: Sequence[Tensor | None], orders: Sequence[ctypes.Array], set: str = "") -> None:
+    """Calls the kernel: `'answer'` with x, weight, bias, y, or `'learn'` with x, gradients, gradients of the weight."""
+    name = set or instruction_sets()[0]
+    function = getattr(_library(), f"symmetric_{verb}_{name}")
+    pointers = [None if tensor is None else ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+    if function(ctypes.byref(task), *pointers, *orders):
+        raise MemoryError("The fused kernel found no memory for its scratch.")

@@ -1,0 +1,201 @@
+// Convolutions with mirrored filters, folded and fused; README.md one folder up has the algebra and the layout.
+//
+// This file is compiled once per instruction set; NAME says under which names it is found.
+
+#include "across.h"
+#include "products.h"
+#ifdef _OPENMP
+#include <omp.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+thread_local Scratch own, shared;
+
+// How many threads may be used: those of OpenMP do not live on in a forked process.
+inline int threads_now(const Task &t) {
+#ifdef _OPENMP
+    static int64_t home = 0;
+    int64_t here = getpid();
+    if (!__sync_bool_compare_and_swap(&home, 0, here) && home != here) return 1;
+    return (int)most(t.threads, 1);
+#else
+    return 1;
+#endif
+}
+
+inline int64_t rounded(int64_t floats) { return up(floats, 16) * 16; }
+
+// The scratch of one thread, cut into what a tile needs.
+struct Desk {
+    Tile tile;
+    float *sums, *gradients, *filters;
+};
+
+inline int64_t desk_floats(const Program &p, int64_t padded) {
+    int64_t pixels = p.tile_pixels();
+    return rounded(p.pictures * p.region_floats()) + rounded(p.pictures * p.planes * p.plane_floats) +
+           2 * rounded(pixels) + rounded(p.groups * (pixels + ROWS) * WIDTH) + rounded(p.groups * pixels * padded) +
+           rounded(TOGETHER * MEMBERS * p.taps * WIDTH);
+}
+
+inline bool set_desk(const Program &p, int64_t padded, Desk &desk) {
+    float *at = own.reserve(desk_floats(p, padded));
+    int64_t pixels = p.tile_pixels();
+    if (!at) return false;
+    auto take = [&](int64_t floats) {
+        float *piece = at;
+        at += rounded(floats);
+        return piece;
+    };
+    desk.tile.regions = take(p.pictures * p.region_floats());
+    desk.tile.planes = take(p.pictures * p.planes * p.plane_floats);
+    desk.tile.region_at = (int32_t *)take(pixels);
+    desk.tile.plane_at = (int32_t *)take(pixels);
+    desk.sums = take(p.groups * (pixels + ROWS) * WIDTH);
+    desk.gradients = take(p.groups * pixels * padded);
+    desk.filters = take(TOGETHER * MEMBERS * p.taps * WIDTH);
+    return true;
+}
+
+inline bool set_streams(const Program &p, const Across &across, AcrossDesk &desk, float *&filters) {
+    int64_t room = rounded(AcrossDesk::floats(p, across));
+    float *at = own.reserve(room + TOGETHER * MEMBERS * p.taps * WIDTH);
+    if (!at) return false;
+    desk.set(p, across, at);
+    filters = at + room;
+    return true;
+}
+
+inline void store_tile(const Program &p, const Desk &desk, int64_t block, const float *bias, float *y) {
+    const Task &t = p.task;
+    const Tile &tile = desk.tile;
+    int64_t box = tile.pixels / tile.pictures, group_pitch = (p.tile_pixels() + ROWS) * WIDTH;
+    int64_t first = (tile.first[0] * t.answer[1] + tile.first[1]) * t.answer[2] + tile.first[2];
+    for (int64_t n = 0; n < tile.pictures; n++) {
+        Answer a = {y + (tile.first_picture + n) * t.out_batch + first * t.out_position[2],
+                    desk.sums + n * box * WIDTH, bias ? bias + block * WIDTH : nullptr, group_pitch, box,
+                    block * WIDTH, least(t.outputs - block * WIDTH, WIDTH)};
+        store_answer(p, a);
+    }
+}
+
+inline void answer_tile(const Program &p, int64_t number, const float *x, const float *packed, const float *bias,
+                        float *y, Desk &desk) {
+    place_tile(p, number, desk.tile);
+    fill_tile(p, x, desk.tile);
+    for (int64_t block = 0; block < p.blocks; block++) {
+        for (int group = 0; group < p.groups; group++)
+            multiply_group(p, desk.tile, group, block, packed, desk.sums + group * (p.tile_pixels() + ROWS) * WIDTH);
+        store_tile(p, desk, block, bias, y);
+    }
+}
+
+// The gradients of a tile's answers, as characters: [group][pixel][padded].
+inline void bring_gradients(const Program &p, const float *g, int64_t padded, Desk &desk) {
+    const Task &t = p.task;
+    const Tile &tile = desk.tile;
+    int64_t member_pitch = p.tile_pixels() * padded;
+    int64_t pitch[3] = {tile.extent[1] * tile.extent[2] * padded, tile.extent[2] * padded, padded};
+    Picture picture = {g, t.out_channel, {}, {}, p.out_order, p.out_members, p.out_laced, t.outputs, padded};
+    for (int a = 0; a < 3; a++) picture.position[a] = t.out_position[a], picture.size[a] = t.answer[a];
+    if (padded > t.outputs) memset(desk.gradients, 0, sizeof(float) * p.groups * member_pitch);
+    for (int64_t n = 0; n < tile.pictures; n++) {
+        picture.from = g + (tile.first_picture + n) * t.out_batch;
+        float *to = desk.gradients + n * (tile.pixels / tile.pictures) * padded;
+        bring_in(picture, tile.first, tile.extent, to, pitch, member_pitch);
+    }
+    butterfly_all(desk.gradients, p.groups, tile.pixels * padded, member_pitch);
+}
+
+#define JOINED(name, suffix) name##suffix
+#define NAMED(name, suffix) JOINED(name, suffix)
+#define EXPORTED __attribute__((visibility("default"))) int
+
+}  // namespace
+
+extern "C" {
+
+// y = the convolution of x. Returns 0, or 1 where there is no memory.
+EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const float *stored, const float *bias, float *y,
+                                   const int32_t *in_order, const int32_t *out_order) {
+    Program p;
+    Across across = {};
+    bool few = false;
+    int failed = !prepare(p, *task, in_order, out_order, 0);
+    if (!failed && suits_across(p)) {
+        few = true;
+        failed = !prepare_across(p, across);
+    }
+    float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + rounded(p.blocks * WIDTH));
+    float *biases = bias && packed ? packed + p.packed_floats() : nullptr;
+    failed |= !packed;
+    for (int64_t n = 0; biases && n < p.blocks * WIDTH; n++) biases[n] = n < task->outputs ? bias[n] + 0.0f : 0.0f;
+    if (!failed) {
+#pragma omp parallel num_threads(threads_now(*task)) if (threads_now(*task) > 1) reduction(| : failed)
+        {
+            Desk desk = {};
+            AcrossDesk streams = {};
+            float *filters = nullptr;
+            bool ready = few ? set_streams(p, across, streams, filters) : set_desk(p, 0, desk);
+            if (!few) filters = desk.filters;
+            failed |= !ready;
+#pragma omp for schedule(static)
+            for (int64_t block = 0; block < p.blocks; block++)
+                if (ready) pack_block(p, stored, block, packed, filters);
+#pragma omp for schedule(dynamic)
+            for (int64_t number = 0; number < p.tiles; number++)
+                if (ready) few ? answer_across(p, across, number, x, packed, biases, y, streams)
+                               : answer_tile(p, number, x, packed, biases, y, desk);
+        }
+    }
+    dismiss(across);
+    dismiss(p);
+    return failed;
+}
+
+// stored = the gradient of the stored filters, from x and the gradients g of the answer. Every thread sums its own
+// tiles, always the same ones, so that the result depends on the number of threads only.
+EXPORTED NAMED(symmetric_learn_, NAME)(const Task *task, const float *x, const float *g, float *stored,
+                                  const int32_t *in_order, const int32_t *out_order) {
+    Program p;
+    int64_t padded = up(task->outputs, LANES) * LANES, members = task->mode == 2 ? 1 : 8;
+    int failed = !prepare(p, *task, in_order, out_order, members * padded);
+    int threads = threads_now(*task);
+    int64_t floats = failed ? 0 : rounded(p.slot_count * task->inputs * padded);
+    float *sums = failed ? nullptr : shared.reserve(floats * threads);
+    failed |= !sums;
+    if (!failed) {
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+        {
+            Desk desk;
+            bool ready = set_desk(p, padded, desk);
+            failed |= !ready;
+#pragma omp for schedule(static)
+            for (int thread = 0; thread < threads; thread++) {
+                float *mine = sums + thread * floats;
+                memset(mine, 0, sizeof(float) * floats);
+                for (int64_t number = thread; ready && number < p.tiles; number += threads) {
+                    place_tile(p, number, desk.tile);
+                    fill_tile(p, x, desk.tile);
+                    bring_gradients(p, g, padded, desk);
+                    outer_products(p, desk.tile, desk.gradients, p.tile_pixels() * padded, padded, mine);
+                }
+            }
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < floats; i += LANES) {
+                Vector sum = load(sums + i);
+                for (int thread = 1; thread < threads; thread++) sum += load(sums + thread * floats + i);
+                store(sums + i, sum);
+            }
+#pragma omp for schedule(static)
+            for (int64_t first = 0; first < task->outputs; first += LANES)
+                if (ready) unpack(p, sums, padded, first, stored, desk.filters);
+        }
+    }
+    dismiss(p);
+    return failed;
+}
+
+}

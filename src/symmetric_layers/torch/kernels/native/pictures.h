@@ -1,0 +1,189 @@
+// Pieces of pictures brought into the scratch, and answers stored from it; both memory formats, without copies.
+
+#pragma once
+#include "program.h"
+
+namespace {
+
+struct Picture {
+    const float *from;
+    int64_t channel, position[3], size[3];
+    const int32_t *order;
+    int members;
+    bool laced;                // members of an orbit side by side, from the first channel on
+    int64_t channels, padded;  // of a member, and the places they take in the scratch
+};
+
+template <int M> inline void unlace_pixel(const float *from, int64_t channels, float *to, int64_t pitch) {
+    int64_t i = 0;
+    for (; i + LANES <= channels; i += LANES) {
+        Vector rows[M];
+        for (int g = 0; g < M; g++) rows[g] = load(from + i * M + g * LANES);
+        unlace<M>(rows);
+        for (int g = 0; g < M; g++) store(to + g * pitch + i, rows[g]);
+    }
+    for (; i < channels; i++)
+        for (int g = 0; g < M; g++) to[g * pitch + i] = from[i * M + g];
+}
+
+inline void bring_channels_last(const Picture &s, const float *row, int64_t count, float *to, int64_t pitch) {
+    if (s.members == 1 && s.position[2] == s.padded && s.channels == s.padded) {
+        memcpy(to, row, sizeof(float) * count * s.channels);
+        return;
+    }
+    for (int64_t x = 0; x < count; x++, row += s.position[2], to += s.padded) {
+        if (s.members == 1) memcpy(to, row, sizeof(float) * s.channels);
+        if (s.members == 2) unlace_pixel<2>(row, s.channels, to, pitch);
+        if (s.members == 4) unlace_pixel<4>(row, s.channels, to, pitch);
+        if (s.members == 8) unlace_pixel<8>(row, s.channels, to, pitch);
+    }
+}
+
+// LANES channels of a row of contiguous pixels: squares are transposed in registers.
+inline void bring_square(const float *const *rows, int64_t count, float *to, int64_t padded) {
+    int64_t x = 0;
+    for (; x + LANES <= count; x += LANES) {
+        Vector square[LANES];
+        for (int r = 0; r < LANES; r++) square[r] = load(rows[r] + x);
+        lace<LANES>(square);
+        for (int r = 0; r < LANES; r++) store(to + (x + r) * padded, square[r]);
+    }
+    for (; x < count; x++)
+        for (int r = 0; r < LANES; r++) to[x * padded + r] = rows[r][x];
+}
+
+inline void bring_row(const Picture &s, const float *row, int64_t count, float *to, int64_t pitch) {
+    if (s.channel == 1 && s.laced) return bring_channels_last(s, row, count, to, pitch);
+    for (int g = 0; g < s.members; g++, to += pitch) {
+        const int32_t *order = s.order + g * s.channels;
+        int64_t i = 0;
+        for (; s.position[2] == 1 && i + LANES <= s.channels; i += LANES) {
+            const float *rows[LANES];
+            for (int r = 0; r < LANES; r++) rows[r] = row + order[i + r] * s.channel;
+            bring_square(rows, count, to + i, s.padded);
+        }
+        for (; i < s.channels; i++)
+            for (int64_t x = 0; x < count; x++) to[x * s.padded + i] = row[order[i] * s.channel + x * s.position[2]];
+    }
+}
+
+// [member][z][y][x][channel] of the region that begins at `corner`; zeros outside the picture.
+inline void bring_in(const Picture &s, const int64_t *corner, const int64_t *extent, float *to, const int64_t *pitch,
+                     int64_t member_pitch) {
+    int64_t before = least(most(-corner[2], 0), extent[2]);
+    int64_t inside = most(least(s.size[2] - corner[2], extent[2]) - before, 0);
+    int64_t after = extent[2] - before - inside;
+    for (int64_t z = 0; z < extent[0]; z++)
+        for (int64_t y = 0; y < extent[1]; y++) {
+            float *row = to + z * pitch[0] + y * pitch[1];
+            int64_t down = corner[0] + z, along = corner[1] + y;
+            bool outside = down < 0 || along < 0 || down >= s.size[0] || along >= s.size[1] || !inside;
+            for (int g = 0; g < s.members; g++) {
+                float *member = row + g * member_pitch;
+                memset(member, 0, sizeof(float) * s.padded * (outside ? extent[2] : before));
+                if (!outside) memset(member + (before + inside) * s.padded, 0, sizeof(float) * s.padded * after);
+            }
+            if (outside) continue;
+            const float *from = s.from + down * s.position[0] + along * s.position[1];
+            bring_row(s, from + (corner[2] + before) * s.position[2], inside, row + before * s.padded, member_pitch);
+        }
+}
+
+struct Butterfly {
+    float *values;
+    int64_t pitch;
+};
+template <int N> struct ButterflyOf : Butterfly {
+    template <class T> void run(int64_t i) const {
+        T v[N];
+        for (int g = 0; g < N; g++) v[g] = get(values + g * pitch + i, (T *)nullptr);
+        butterfly<N>(v);
+        for (int g = 0; g < N; g++) put(values + g * pitch + i, v[g]);
+    }
+};
+
+// Members become characters, in place.
+inline void butterfly_all(float *values, int members, int64_t count, int64_t pitch) {
+    if (members == 2) sweep(count, ButterflyOf<2>{{values, pitch}});
+    if (members == 4) sweep(count, ButterflyOf<4>{{values, pitch}});
+    if (members == 8) sweep(count, ButterflyOf<8>{{values, pitch}});
+}
+
+// --- Answers: sums [group][pixel][WIDTH] become channels of pictures --------------------------------------------------
+
+struct Answer {
+    float *to;                // of the first pixel
+    const float *sums, *bias; // WIDTH of one block; bias may be null
+    int64_t group_pitch, pixels, first, count;
+};
+
+template <int M> inline void mirror_sums(const Answer &a, int64_t pixel, int64_t lane, Vector *v) {
+    for (int g = 0; g < M; g++) v[g] = load(a.sums + g * a.group_pitch + pixel * WIDTH + lane);
+    v[0] += a.bias ? load(a.bias + lane) : Vector{};  // at least zero is added: no sum is a negative zero
+    for (int g = 1; g < M; g++) v[g] += Vector{};
+    butterfly<M>(v);
+}
+
+inline void keep(float *to, Vector value, bool add) { store(to, add ? load(to) + value : value); }
+inline void keep(float *to, float value, bool add) { *to = add ? *to + value : value; }
+
+template <int M> inline void store_channels_last(const Program &p, const Answer &a) {
+    int64_t step = p.task.out_position[2];
+    bool add = p.task.add;
+    for (int64_t pixel = 0; pixel < a.pixels; pixel++)
+        for (int64_t lane = 0; lane < a.count; lane += LANES) {
+            Vector v[M];
+            mirror_sums<M>(a, pixel, lane, v);
+            lace<M>(v);
+            float *to = a.to + pixel * step + (a.first + lane) * M;
+            int64_t wanted = least(a.count - lane, LANES) * M;
+            for (int g = 0; g < M; g++)
+                if (wanted >= (g + 1) * LANES)
+                    keep(to + g * LANES, v[g], add);
+                else
+                    for (int64_t i = g * LANES; i < wanted; i++) keep(to + i, v[g][i - g * LANES], add);
+        }
+}
+
+template <int M> inline void store_scattered(const Program &p, const Answer &a) {
+    const Task &t = p.task;
+    for (int64_t lane = 0; lane < a.count; lane += LANES) {
+        int64_t channels = least(a.count - lane, LANES);
+        for (int64_t pixel = 0; pixel < a.pixels; pixel += LANES) {
+            int64_t pixels = least(a.pixels - pixel, LANES);
+            Vector v[M][LANES] = {};
+            for (int64_t x = 0; x < pixels; x++) {
+                Vector one[M];
+                mirror_sums<M>(a, pixel + x, lane, one);
+                for (int g = 0; g < M; g++) v[g][x] = one[g];
+            }
+            for (int g = 0; g < M; g++) {
+                lace<LANES>(v[g]);
+                for (int64_t i = 0; i < channels; i++) {
+                    int32_t channel = p.out_order[g * t.outputs + a.first + lane + i];
+                    float *to = a.to + channel * t.out_channel + pixel * t.out_position[2];
+                    if (t.out_position[2] == 1 && pixels == LANES)
+                        keep(to, v[g][i], t.add);
+                    else
+                        for (int64_t x = 0; x < pixels; x++) keep(to + x * t.out_position[2], v[g][i][x], t.add);
+                }
+            }
+        }
+    }
+}
+
+template <int M> inline void store_members(const Program &p, const Answer &a) {
+    if (p.task.out_channel == 1 && p.out_laced)
+        store_channels_last<M>(p, a);
+    else
+        store_scattered<M>(p, a);
+}
+
+inline void store_answer(const Program &p, const Answer &a) {
+    if (p.out_members == 1) store_members<1>(p, a);
+    if (p.out_members == 2) store_members<2>(p, a);
+    if (p.out_members == 4) store_members<4>(p, a);
+    if (p.out_members == 8) store_members<8>(p, a);
+}
+
+}  // namespace

@@ -1,0 +1,115 @@
+// Vectors of the instruction set that this file is compiled for, and how they are laced.
+//
+// GCC's and Clang's vector extensions; nothing of the C++ library is used anywhere here, so that no template compiled
+// for a newer processor can be picked by the linker for an older one.
+
+#pragma once
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+namespace {
+
+// LANES floats make a vector; ROWS pixels times COLUMNS vectors of representatives are summed in registers.
+#if defined(__AVX512F__)
+enum { LANES = 16, ROWS = 7 };
+#define EACH(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
+#elif defined(__AVX2__)
+enum { LANES = 8, ROWS = 6 };
+#define EACH(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
+#else
+enum { LANES = 4, ROWS = 6 };
+#define EACH(f) f(0), f(1), f(2), f(3)
+#endif
+enum { COLUMNS = 2, WIDTH = COLUMNS * LANES, MEMBERS = 8 };
+
+typedef float Vector __attribute__((vector_size(LANES * 4)));
+typedef float Loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+inline Vector load(const float *from) { return *(const Loose *)from; }
+inline void store(float *to, Vector value) { *(Loose *)to = value; }
+inline Vector splat(float value) {
+#define SAME(i) value
+    return Vector{EACH(SAME)};
+#undef SAME
+}
+
+// Two vectors laced together, lower and upper half; the even and the odd places of two vectors.
+#define LOW(i) ((i) / 2 + (i) % 2 * LANES)
+#define HIGH(i) (LANES / 2 + (i) / 2 + (i) % 2 * LANES)
+#define EVEN(i) (2 * (i))
+#define ODD(i) (2 * (i) + 1)
+inline Vector low(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(LOW)); }
+inline Vector high(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(HIGH)); }
+inline Vector even(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(EVEN)); }
+inline Vector odd(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(ODD)); }
+
+// N rows are read column by column afterwards; N = LANES transposes a square. `unlace` undoes it.
+template <int N> inline void lace(Vector *rows) {
+    for (int round = 1; round < N; round *= 2) {
+        Vector next[N];
+        for (int i = 0; i < N / 2; i++) {
+            next[2 * i] = low(rows[i], rows[i + N / 2]);
+            next[2 * i + 1] = high(rows[i], rows[i + N / 2]);
+        }
+        for (int i = 0; i < N; i++) rows[i] = next[i];
+    }
+}
+template <int N> inline void unlace(Vector *rows) {
+    for (int round = 1; round < N; round *= 2) {
+        Vector next[N];
+        for (int i = 0; i < N / 2; i++) {
+            next[i] = even(rows[2 * i], rows[2 * i + 1]);
+            next[i + N / 2] = odd(rows[2 * i], rows[2 * i + 1]);
+        }
+        for (int i = 0; i < N; i++) rows[i] = next[i];
+    }
+}
+
+// Sums and differences along every bit of the index. Mirroring swaps the two terms of sums and of differences, so the
+// same bits come out, up to the sign: this is why answers mirror bitwise.
+template <int N, class T> inline void butterfly(T *values) {
+    for (int bit = 1; bit < N; bit *= 2)
+        for (int i = 0; i < N; i++)
+            if (!(i & bit)) {
+                T a = values[i], b = values[i | bit];
+                values[i] = a + b;
+                values[i | bit] = a - b;
+            }
+}
+
+// `work` is done on vectors, then on what is left, for count numbers.
+template <class Work> inline void sweep(int64_t count, Work work) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) work.template run<Vector>(i);
+    for (; i < count; i++) work.template run<float>(i);
+}
+inline Vector get(const float *from, Vector *) { return load(from); }
+inline float get(const float *from, float *) { return *from; }
+inline void put(float *to, Vector value) { store(to, value); }
+inline void put(float *to, float value) { *to = value; }
+
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// What a thread keeps from call to call.
+struct Scratch {
+    float *floats = nullptr;
+    int64_t room = 0;
+    ~Scratch() { free(floats); }
+    float *reserve(int64_t wanted) {  // null where there is no memory
+        if (room < wanted) {
+            free(floats);
+            room = 0;
+            floats = nullptr;
+            void *fresh = nullptr;
+            if (posix_memalign(&fresh, 64, sizeof(float) * wanted)) return nullptr;
+            floats = (float *)fresh;
+            room = wanted;
+        }
+        return floats;
+    }
+};
+
+}  // namespace
