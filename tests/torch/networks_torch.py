@@ -1,8 +1,12 @@
 """Small networks written by hand, with what such networks have: skips, gates, scales, shared activations."""
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from symmetric_layers.torch import equivariant
 
 
 class ResNet(nn.Module):
@@ -68,3 +72,30 @@ class BlockNet(nn.Sequential):
             nn.ReLU(),
             nn.Linear(4, 2),
         )
+
+
+class Converted(NamedTuple):
+    """A network that was converted, the same numbers every time, and the shape of its input."""
+
+    name: str
+    build: type
+    shape: tuple
+
+    def network(self, seed=3, **where):
+        """The converted network; statistics, scales and biases are no longer what they started as."""
+        torch.manual_seed(seed)
+        model = equivariant(self.build(), "hv", example=torch.randn(1, *self.shape[1:]), measure=False)
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                if value.is_floating_point() and value.dim() == 1:
+                    value.uniform_(0.5, 1.5)
+        return model.to(**where).eval()
+
+    def input(self, batch=None, dtype=torch.float32):
+        """Random pictures."""
+        shape = (batch or self.shape[0], *self.shape[1:])
+        return torch.randn(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(dtype)
+
+
+RESIDUAL = Converted("residual", ResNet, (4, 3, 8, 9))
+CONVERTED = [RESIDUAL, Converted("skips", UNet, (4, 1, 8, 12))]

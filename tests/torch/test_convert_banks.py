@@ -139,6 +139,9 @@ def test_back_to_ordinary_layers_the_answers_are_the_same(size, tolerance):
     with torch.no_grad():
         expected, answer = model(x), plain(x)
     assert expected.shape == answer.shape
+    more = picture(1, 3, size[0] + 48, size[1] + 96)  # which leaves the same remainder in every layer
+    with torch.no_grad():
+        assert (model(more) - plain(more)).abs().max() <= tolerance["float64"] * model(more).abs().max()
     assert (expected - answer).abs().max() <= tolerance["float64"] * expected.abs().max()
 
 
@@ -154,18 +157,70 @@ def test_shared_grids_need_no_example(tolerance):
     assert [type(module) for module in desymmetrize(head)] == [nn.Linear, nn.BatchNorm1d]
 
 
+MANY = {"h": 4, "hv": 8}
+POOLS = [nn.MaxPool2d(k, s, p, ceil_mode=c) for k in (2, 3) for s in (2, 3) for p in (0, 1) for c in (True, False)]
+
+
+@pytest.mark.parametrize("pool", [*POOLS, nn.MaxPool2d(2, 3, 0, 2, ceil_mode=False)], ids=str)
+def test_pools_that_round_up_have_an_ordinary_form(pool):
+    mirrored = layers.Mirrored(pool, MANY)
+    for size in itertools.product((6, 7, 8), (9, 10, 11)):
+        x = picture(2, 14, *size)
+        plain = desymmetrize(nn.Sequential(mirrored), x).double()
+        assert not [module for module in plain.modules() if isinstance(module, layers.Mirrored)]
+        assert torch.equal(plain(x), mirrored(x))
+        more = picture(1, 14, size[0] + 6, size[1] + 12)
+        assert torch.equal(plain(more), mirrored(more))
+
+
+@pytest.mark.parametrize(
+    "pad",
+    [
+        nn.ZeroPad2d((0, 1, 0, 1)), nn.ConstantPad2d((2, 1, 0, 3), 0.5), nn.ReplicationPad2d((3, 1, 1, 1)),
+        nn.ReflectionPad2d((0, 2, 1, 0)), nn.CircularPad2d((1, 2, 2, 1)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_one_sided_padding_has_an_ordinary_form_for_all_sizes(pad):
+    mirrored = layers.Mirrored(pad, MANY)
+    sentences = []
+    plain = desymmetrize(nn.Sequential(mirrored), torch.randn(1, 14, 6, 7), report=sentences.append).double()
+    assert sentences == []
+    for size in ((6, 7), (9, 8)):
+        assert torch.equal(plain(picture(2, 14, *size)), mirrored(picture(2, 14, *size)))
+    with pytest.raises(SymmetryError, match="has no ordinary form for pictures of"):
+        desymmetrize(layers.Mirrored(nn.ZeroPad2d((-1, 1, 0, 0)), MANY), torch.randn(1, 14, 6, 7))
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+@pytest.mark.parametrize("symmetry", [{"hv": "100%"}, {"h": 2, "hv": 4}, {"h": 8}])
+@pytest.mark.parametrize("sizes", [(), (5,), (5, 6), (3, 4, 5)])
+def test_a_pool_over_orbits_has_an_ordinary_form(reduce, symmetry, sizes, tolerance):
+    pool = layers.OrbitPool(symmetry, reduce=reduce).eval()
+    x = picture(2, 8, *sizes)
+    plain = desymmetrize(nn.Sequential(pool), x).double()
+    assert [module for module in plain.modules() if type(module).__module__.startswith("symmetric_layers")] == []
+    assert plain(x).shape == pool(x).shape
+    assert (plain(x) - pool(x)).abs().max() <= tolerance["float64"]
+    with pytest.raises(SymmetryError, match=r"^example: None does not say for which sizes '0', an OrbitPool, is to be"):
+        desymmetrize(nn.Sequential(pool))
+
+
 def test_the_sizes_of_a_mirrored_grid_are_said_and_asked_for():
     model = mirrored_net()
     with pytest.raises(SymmetryError, match=r"^example: None does not say for which sizes '0', which has a mirrored"):
         desymmetrize(model)
     sentences = []
     desymmetrize(model, torch.randn(2, 3, 40, 40), report=sentences.append)
-    assert sentences == ["Mirrored grids at '0', '3', '4', '8', '10': right for pictures of the sizes of the example."]
+    assert sentences == [
+        "Mirrored grids at '0' (0 modulo 2), '3' (0 modulo 2), '4' (0 modulo 2), '8' (1 modulo 2), '10' (0 modulo 3): "
+        "right where sizes leave these remainders, as in the example."
+    ]
     twice = layers.SymmetricConv2d(8, 8, 1, 2, symmetry=HV, in_symmetry=HV, grid="mirrored")
     with pytest.raises(SymmetryError, match=r"^example: '0' sees pictures of sizes that leave different remainders"):
         desymmetrize(nn.Sequential(twice, twice), torch.randn(1, 8, 18, 18))
     with pytest.raises(SymmetryError, match="has no ordinary form for pictures of"):
-        desymmetrize(layers.Mirrored(nn.MaxPool2d(2, ceil_mode=True), HV), torch.randn(1, 8, 7, 7))
+        desymmetrize(layers.Mirrored(nn.AvgPool2d(2, ceil_mode=True), HV), torch.randn(1, 8, 7, 7))
 
 
 def test_what_cannot_be_converted_is_refused_and_nothing_is_changed():

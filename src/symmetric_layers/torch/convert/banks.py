@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import symmetric_layers.torch.conv as symmetric
 import symmetric_layers.torch.invariant as invariant
 import symmetric_layers.torch.norm as norm
+import symmetric_layers.torch.sync as sync
 from symmetric_layers.letters import axes as positions
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.convert.parts import SamePaddedConv2d, SymmetricLinear
@@ -21,6 +22,7 @@ _NORMS: dict[type[nn.Module], Any] = {
     nn.BatchNorm1d: norm.OrbitBatchNorm1d, nn.BatchNorm2d: norm.OrbitBatchNorm2d, nn.BatchNorm3d: norm.OrbitBatchNorm3d,
     nn.InstanceNorm1d: norm.OrbitInstanceNorm1d, nn.InstanceNorm2d: norm.OrbitInstanceNorm2d,
     nn.InstanceNorm3d: norm.OrbitInstanceNorm3d, nn.GroupNorm: norm.OrbitGroupNorm, nn.LayerNorm: norm.OrbitLayerNorm,
+    nn.SyncBatchNorm: sync.OrbitSyncBatchNorm,
 }  # fmt: skip
 NORMS = tuple(_NORMS)
 
@@ -72,7 +74,7 @@ def symmetric_conv(
     given["out_channels"] = start.wide(conv.out_channels)
     given["in_channels"] = start.wide(conv.in_channels) if in_symmetry else conv.in_channels
     given["groups"] = start.wide(conv.groups) if depthwise else conv.groups
-    fresh = start.width > 1 and not start.average
+    fresh = start.width != 1 and not start.average
     if fresh:
         given["device"] = conv.weight.device
     new = build(**given, symmetry=symmetry, in_symmetry=in_symmetry, grid=grid)
@@ -116,7 +118,7 @@ def invariant_conv(
     build = getattr(invariant, host.__name__.replace("Conv", "InvariantConv", 1))
     given = arguments(conv)
     given["in_channels"] = start.wide(conv.in_channels) if in_symmetry else conv.in_channels
-    fresh = start.width > 1 and not start.average
+    fresh = start.width != 1 and not start.average
     if fresh:
         given["device"] = conv.weight.device
     new = build(**given, in_symmetry=in_symmetry, axes=axes)
@@ -144,7 +146,7 @@ def invariant_conv(
 
 def linear(old: nn.Linear, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numbers, start: Start) -> nn.Module:
     """A linear layer between orbits for an ordinary one, or without `symmetry` a head that ignores the mirror."""
-    fresh = start.width > 1 and not start.average
+    fresh = start.width != 1 and not start.average
     features = start.wide(old.in_features) if in_symmetry else old.in_features
     answers = start.wide(old.out_features) if symmetry else old.out_features
     given: Any = (features, answers, old.bias is not None, old.weight.device if fresh else "meta", old.weight.dtype)
@@ -186,6 +188,7 @@ def orbit_norm(old: Any, host: type[nn.Module], symmetry: Symmetry, numbers: Num
         more |= {"momentum": old.momentum, "affine": old.affine, "track_running_stats": old.track_running_stats}
         if old.affine and bias is None:
             more["bias"] = False
+        more |= {"process_group": old.process_group} if host is nn.SyncBatchNorm else {}
         new = _NORMS[host](start.wide(old.num_features), **more)
     for name, old_values in (("weight", weight), ("bias", bias)):
         numbers.put(new, name, old_values, _chosen(old_values, start))

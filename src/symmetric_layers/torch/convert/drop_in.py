@@ -7,9 +7,10 @@ from typing import Any
 from torch import nn
 
 from symmetric_layers.counts import readable
-from symmetric_layers.errors import SymmetryError
+from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.torch.convert.banks import Start, symmetric_conv
+from symmetric_layers.torch.convert.near import bring_near
 from symmetric_layers.torch.convert.surgery import (
     HOSTS,
     Numbers,
@@ -29,6 +30,8 @@ def symmetrize(
     symmetry: Mapping[str, int | str],
     *,
     where: Callable[[str, nn.Module], bool] | None = None,
+    init: str = "own",
+    example: Any = None,
     inplace: bool = False,
     optimizer: Any = None,
     report: Report = None,
@@ -46,6 +49,12 @@ def symmetrize(
         symmetry: how many filters of every layer belong to each kind; percentages fit all layers, and a layer too
             small for a whole orbit keeps its filters free.
         where: which convolutions, by name and module: `lambda name, conv: conv.kernel_size != (1, 1)`. None: all.
+        init: `'own'`: each orbit starts from what stood where its representative stands. `'nearest'`: as much of a
+            trained model is kept as mirrored banks can hold. Filters that are nearly mirrors of each other become an
+            orbit, which starts from their mean; those that fit worst stay free. Filters change places for that, and
+            so do the channels of all layers that read them; where channels meet those of other layers (additions,
+            concatenations), filters stay where they are. `report` is told how much of every bank is kept.
+        example: an input of the model, which `init='nearest'` follows to see which layers read which channels.
         inplace: changes the model itself (its root can only be exchanged in what is returned).
         optimizer: gets the new parameters for the old ones of the same names.
         report: is called with a sentence for whatever is worth knowing, as with `report=print`.
@@ -64,12 +73,27 @@ def symmetrize(
     """
     no_module(model)
     readable(symmetry, len(LETTERS))
+    one_of("init", init, ("own", "nearest"))
     target = model if inplace else copy_of(model)
     before = dict(model.named_parameters(remove_duplicate=False))
+    new = _made(target, symmetry, where)
+    if init == "nearest":
+        for name, kept, moved in bring_near(target, {name: made.plan for name, (_, made) in new.items()}, example):
+            place = "" if moved else ", with its filters where they were"
+            if report is not None:
+                report(f"{name!r}: {kept:.1%} of its filters' squares are kept{place}.")
+        new = _made(target, symmetry, where)
+    result = exchange_modules(target, {id(old): made for old, made in new.values()})
+    renew(optimizer, before, result)
+    tell_of_hooks(result, {id(made): name for name, (_, made) in new.items()}, report)
+    return result
+
+
+def _made(model: nn.Module, symmetry: Mapping[str, int | str], where: Any) -> dict[str, tuple[Any, Any]]:
+    """By name: the convolutions that are converted, and what they become."""
     numbers = Numbers()
-    new: dict[int, nn.Module] = {}
-    names: dict[int, str] = {}
-    for name, module in target.named_modules():
+    new: dict[str, tuple[Any, Any]] = {}
+    for name, module in model.named_modules():
         if not isinstance(module, HOSTS) or hasattr(module, "plan") or hasattr(module, "invariance"):
             continue
         if where is not None and not where(name, module):
@@ -81,19 +105,15 @@ def symmetrize(
         try:
             with warnings.catch_warnings():  # a layer that is too small for a percentage keeps its filters free
                 warnings.filterwarnings("ignore", message=".*leaves no whole orbit", category=UserWarning)
-                new[id(module)] = symmetric_conv(module, host, symmetry, None, "shared", numbers, Start())
+                new[name] = (module, symmetric_conv(module, host, symmetry, None, "shared", numbers, Start()))
         except SymmetryError as refusal:
             raise SymmetryError(f"model: {name!r} cannot have this symmetry. {refusal}") from None
-        names[id(new[id(module)])] = name
     if not new:
         raise SymmetryError(
             "model: no ordinary convolution is left in it. Expected nn.Conv1d, 2d, 3d or transposed ones. "
             "Pass a model that has some, or a wider where."
         )
-    result = exchange_modules(target, new)
-    renew(optimizer, before, result)
-    tell_of_hooks(result, names, report)
-    return result
+    return new
 
 
 def _strange(name: str, module: nn.Module) -> SymmetryError:

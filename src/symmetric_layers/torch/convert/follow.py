@@ -16,7 +16,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.torch.answers import call, tensors
 from symmetric_layers.torch.convert.banks import NORMS
 from symmetric_layers.torch.convert.operators import is_operator
-from symmetric_layers.torch.convert.sets import Mark, Sets
+from symmetric_layers.torch.convert.sets import Mark, Sets, mark_of
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
 _MOVES = {
@@ -72,7 +72,7 @@ class Follower(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
         for _, tensor in tensors(answer):
-            mark = _mark(tensor)
+            mark = mark_of(tensor)
             if mark is not None:
                 self.sets.make_plain(mark.source)
 
@@ -143,10 +143,10 @@ class Follower(TorchFunctionMode):
                     dim = tensor.dim() - 1 if isinstance(module, nn.Linear) else 1
                     _set(tensor, Mark(self.writes[name], dim))
                 elif _known(module):
-                    mark = next((_mark(value) for _, value in tensors(args)), None)
+                    mark = next((mark_of(value) for _, value in tensors(args)), None)
                     if mark is not None:
                         _set(tensor, mark)
-                mark = _mark(tensor)
+                mark = mark_of(tensor)
                 if mark is not None:
                     self.answers[name] = mark.source
 
@@ -154,7 +154,7 @@ class Follower(TorchFunctionMode):
 
     def _meet(self, name: str, module: nn.Module, tensor: Tensor) -> None:
         """Notes what a layer reads, and refuses what no layer could."""
-        mark = _mark(tensor) or Mark(self.sets.new(plain=True), None)
+        mark = mark_of(tensor) or Mark(self.sets.new(plain=True), None)
         weighs = isinstance(module, (*HOSTS, nn.Linear))
         last = isinstance(module, (nn.Linear, nn.LayerNorm))
         if not self._kept(name):
@@ -300,17 +300,13 @@ def _found(seen: Tensor, mark: Mark, name: str) -> Mark:
 
 def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:
     for _, tensor in tensors(tree):
-        mark = _mark(tensor)
+        mark = mark_of(tensor)
         if mark is not None:
             yield tensor, mark
 
 
 def _raw(tensor: Tensor) -> bool:
     return isinstance(tensor, nn.Parameter)
-
-
-def _mark(tensor: Tensor) -> Mark | None:
-    return getattr(tensor, "_channels_of", None)
 
 
 def _set(tensor: Tensor, mark: Mark) -> None:

@@ -24,8 +24,7 @@ from symmetric_layers.torch.convert.surgery import (
     tell_of_hooks,
     unreadable,
 )
-
-_ABOUT_EQUAL = {2: Fraction(3, 2), 4: Fraction(2), 8: Fraction(3)}  # width ** 2 is about the size of the orbit
+from symmetric_layers.torch.convert.width import equal_width
 
 
 def equivariant(
@@ -65,8 +64,8 @@ def equivariant(
             arguments.
         width: how many times as many channels lie between the first layers and the last. The weights between them are
             `width ** 2 / 2 ** len(axes)` times as many as before; those of a wider network are drawn afresh.
-            `'parameters'`: about as many weights as before (1.5, 2 and 3 times the channels for one, two and three
-            letters).
+            `'parameters'`: as many times as brings the number of weights nearest to that of before (about 1.4, 2 and
+            2.8 for one, two and three letters), of all the widths that make whole orbits in every layer.
         init: `'own'`: each orbit starts from the numbers that stood where its representative stands. `'average'`: the
             network starts as the average of the old one over all mirrored inputs (what test-time augmentation
             computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
@@ -98,13 +97,19 @@ def equivariant(
     kept = _checked(model, keep)
     kind = canonical_kind(axes, _rank(example), "axes")
     yes_or_no("measure", measure)
-    start = _start(width, init, kind)
+    _check_width(width, init, kind)
     follower = _followed(model, example, kept)
+
+    def make(one: nn.Module, start: Start) -> Surgeon:
+        return Surgeon(one, kind, follower, kept, start)
+
+    times = equal_width(model, kind, make) if width == "parameters" else Fraction(width)
+    start = Start(times, orbit_size(kind), init == "average")
     target = model if inplace else copy_of(model)
     before = dict(target.named_parameters(remove_duplicate=False))
-    surgeon = Surgeon(target, kind, follower, kept, start)
-    trial = (Surgeon(copy_of(model), kind, follower, kept, start) if inplace else surgeon).operate()
-    if start.width > 1:
+    surgeon = make(target, start)
+    trial = (make(copy_of(model), start) if inplace else surgeon).operate()
+    if start.width != 1:
         _bears(trial, example, width)
     if start.average:
         refuse_other_than_average(model, trial, example, kind)
@@ -117,6 +122,9 @@ def equivariant(
     result = surgeon.operate() if inplace else trial
     renew(optimizer, before, result)
     tell_of_hooks(result, surgeon.names, report)
+    if width == "parameters" and report is not None:
+        old, new = (sum(p.numel() for p in set(some)) for some in (before.values(), result.parameters()))
+        report(f"{float(times):.3g} times as many channels: {new} parameters, and {old} before.")
     for name in surgeon.unreached if report is not None else ():
         report(f"{name!r} was not reached by the example, and stays ordinary.")  # type: ignore[misc]
     return result
@@ -162,15 +170,15 @@ def _bears(model: nn.Module, example: Any, width: int | str) -> None:
         ) from None
 
 
-def _start(width: int | str, init: str, kind: str) -> Start:
+def _check_width(width: int | str, init: str, kind: str) -> None:
     init, size = one_of("init", init, ("own", "average")), orbit_size(kind)
-    times = _ABOUT_EQUAL[size] if width == "parameters" else Fraction(whole_number("width", width, 1))
-    if init == "average" and times != size:
+    if width != "parameters":
+        whole_number("width", width, 1)
+    if init == "average" and width != size:
         raise SymmetryError(
             f"width: {width!r} has no room for the average over the mirrors of {kind!r}. Expected {size}, one orbit "
             "for every channel (averages do not pass through nonlinearities otherwise). Use that width, or init='own'."
         )
-    return Start(times, size, init == "average")
 
 
 def _rank(example: Any) -> int:

@@ -15,14 +15,13 @@ _PADS = tuple(
 )
 
 
-def is_lopsided_pad(module: nn.Module) -> bool:
+def is_lopsided_pad(module: Any) -> bool:
     """Whether a padding module pads one side more than the other."""
     if not isinstance(module, _PADS):
         return False
-    sides: Any = module.padding
-    return any(before != after for before, after in zip(sides[::2], sides[1::2], strict=True))
+    return any(b != a for b, a in zip(module.padding[::2], module.padding[1::2], strict=True))
 
 
-def is_operator(module: nn.Module) -> bool:
+def is_operator(module: Any) -> bool:
     """Whether a module treats channel by channel, but not every position alike."""
     return isinstance(module, OPERATORS) or is_lopsided_pad(module)

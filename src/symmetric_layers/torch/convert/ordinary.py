@@ -11,8 +11,9 @@ from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import call
 from symmetric_layers.torch.convert.banks import NORMS, arguments
 from symmetric_layers.torch.convert.grids import Axis, axis_of, dense, lettered, placed
+from symmetric_layers.torch.convert.operators import is_lopsided_pad
 from symmetric_layers.torch.convert.parts import PadAfter, SamePaddedConv2d, SymmetricLinear, UpCat, spreads_of
-from symmetric_layers.torch.convert.pools import ordinary_operator, padded_after
+from symmetric_layers.torch.convert.pools import ordinary_operator, ordinary_orbit_pool, padded_after
 from symmetric_layers.torch.convert.surgery import (
     HOSTS,
     Numbers,
@@ -29,6 +30,7 @@ from symmetric_layers.torch.invariant import OrbitLinear
 from symmetric_layers.torch.kernels import spread
 from symmetric_layers.torch.kernels.reference import both_sides
 from symmetric_layers.torch.mirrored import Mirrored
+from symmetric_layers.torch.pool import OrbitPool
 
 Sizes = dict[int, set[tuple[int, ...]]]
 
@@ -51,8 +53,9 @@ def desymmetrize(
 
     In training mode only batch norms differ: an ordinary one knows no orbits to take statistics over.
 
-    Law: what held before holds after; where grids are mirrored, at the sizes of `example` (and all that leave the same
-    remainder in every layer).
+    Law: what held before holds after; where grids are mirrored, at the sizes of `example` and at all that leave the
+    same remainder of the stride in every layer (the sizes of `example` plus multiples of the product of all strides).
+    `report` is told which.
 
     Args:
         model: a model with layers of this package. It stays as it is, unless `inplace`.
@@ -87,7 +90,7 @@ def desymmetrize(
     for name, module in target.named_modules():
         made = _ordinary(name, module, sizes, numbers, sized)
         if isinstance(made, nn.Sequential):  # a pool behind a shift, which needs the type of what it shifts
-            made = made.to(next(model.parameters()))
+            made = _like(model, made)
         if made is not None:
             new[id(module)], names[id(made)] = made, name
     shared = [(module, found) for module in target.modules() for found in spreads_of(module)]
@@ -101,8 +104,14 @@ def desymmetrize(
     renew(optimizer, before, result)
     tell_of_hooks(result, names, report)
     if sized and report is not None:
-        report(f"Mirrored grids at {', '.join(map(repr, sized))}: right for pictures of the sizes of the example.")
+        report(f"Mirrored grids at {', '.join(sized)}: right where sizes leave these remainders, as in the example.")
     return result
+
+
+def _like(model: nn.Module, made: Any) -> Any:
+    """With numbers of the model's type, where the model is."""
+    some = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
+    return made if some is None else made.to(some)
 
 
 def _sizes(model: nn.Module, example: Any) -> Sizes | None:
@@ -146,12 +155,16 @@ def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, siz
     if isinstance(module, Mirrored) and not isinstance(module.operator, PadAfter):
         made = ordinary_operator(module, None)
         if made is None:
-            made = ordinary_operator(module, _shapes(name, module, sizes))
-            sized.append(name)
+            shapes = _shapes(name, module, sizes)
+            made = ordinary_operator(module, shapes)
+            if not is_lopsided_pad(module.operator):
+                sized.append(f"{name!r} ({_remainders(module.operator, shapes)})")
         return made
+    if isinstance(module, OrbitPool):
+        return ordinary_orbit_pool(module, _shapes(name, module, sizes, "an OrbitPool"))
     if isinstance(module, UpCat) and module.is_pad:
         _shapes(name, module, sizes)
-        sized.append(name)
+        sized.append(f"{name!r} (as much padding as there)")
     elif not isinstance(module, (Mirrored, PadAfter, UpCat)):
         raise SymmetryError(
             f"model: {name!r}, a {type(module).__name__}, has no ordinary form. Expected convolutions, norms, pools "
@@ -175,7 +188,8 @@ def _conv(name: str, layer: Any, sizes: Sizes | None, numbers: Numbers, sized: l
                 weight = dense(weight, axis, dilation[axis])
                 weight = placed(weight, axis, found.offsets, arranged, LETTERS[len(axes) - 1 - axis], layer)
                 kernel[axis], dilation[axis] = weight.shape[2 + axis], 1
-    sized += [name] if any(not found.lasting for found in axes) else []
+    if any(not found.lasting for found in axes):
+        sized.append(f"{name!r} ({_remainders(layer, _shapes(name, layer, sizes))})")
     given = arguments(layer)
     if axes:
         given.update(kernel_size=tuple(kernel), dilation=tuple(dilation), padding=tuple(padding))
@@ -224,15 +238,27 @@ def _geometry(name: str, layer: Any, sizes: Sizes | None) -> list[Axis]:
     return found[0]
 
 
-def _shapes(name: str, module: nn.Module, sizes: Sizes | None) -> set[tuple[int, ...]]:
+def _remainders(layer: Any, shapes: set[tuple[int, ...]]) -> str:
+    """What the sizes of the pictures that a layer sees leave over of its stride, along every axis."""
+    shape = min(shapes)
+    rank = len(shape) - 2
+    stride: Any = getattr(layer, "stride", None) or getattr(layer, "kernel_size", 1)
+    strides = list(stride) if isinstance(stride, (tuple, list)) else [stride] * rank
+    texts = [f"{n % s} modulo {s}" for n, s in zip(shape[2:], strides, strict=True)]
+    return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
+
+
+def _shapes(
+    name: str, module: nn.Module, sizes: Sizes | None, what: str = "which has a mirrored grid"
+) -> set[tuple[int, ...]]:
     if sizes is None:
         raise SymmetryError(
-            f"example: None does not say for which sizes {name!r}, which has a mirrored grid, is to be written out. "
+            f"example: None does not say for which sizes {name!r}, {what}, is to be written out. "
             "Expected an input of the model. Pass one of the size that the result is for."
         )
     if id(module) not in sizes:
         raise SymmetryError(
-            f"example: {name!r}, which has a mirrored grid, was not reached by it. Expected an input that reaches all "
+            f"example: {name!r}, {what}, was not reached by it. Expected an input that reaches all "
             "layers. Pass another one, or take the layer out of the model."
         )
     return sizes[id(module)]
@@ -287,6 +313,6 @@ def _without_ours(model: nn.Module, sizes: Sizes | None) -> nn.Module:
             block.is_pad, block.convs, block.upsample = module.is_pad, module.convs, module.upsample
             added = (sizes or {}).get(id(module.fit), set())
             for shape in sorted(added)[:1]:
-                fit = padded_after(module.fit, shape).to(next(model.parameters()))
+                fit = _like(model, padded_after(module.fit, shape))
                 block.upsample = nn.Sequential(module.upsample, *fit)
     return exchange_modules(model, back)

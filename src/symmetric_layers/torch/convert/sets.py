@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from torch import Tensor
+
 
 class Mark(NamedTuple):
     """What is known of a tensor: its set of channels, the axis that counts them (None: none), or how they were lost."""
@@ -9,6 +11,11 @@ class Mark(NamedTuple):
     source: int
     dim: int | None
     lost: str = ""
+
+
+def mark_of(tensor: Tensor) -> Mark | None:
+    """The mark that a tensor carries."""
+    return getattr(tensor, "_channels_of", None)
 
 
 class Sets:

@@ -52,6 +52,21 @@ class Surgeon:
         self.result = exchange_modules(self._model, new)
         return self.result
 
+    def divisor(self) -> int:
+        """The largest number of channels that all banks of orbits consist of, over and over."""
+        counts = []
+        for name, layer in self._model.named_modules():
+            made: Any = layer
+            written = None if inside(name, self._kept) else self._follower.writes.get(name)
+            if self._plain(written):
+                continue
+            if isinstance(layer, nn.Linear):
+                counts.append(made.out_features)
+            else:
+                depthwise = not self._follower.state(name) and made.groups == made.in_channels == made.out_channels
+                counts.append(made.out_channels // (1 if depthwise else made.groups))
+        return math.gcd(*counts) or 1
+
     def _made(self, name: str, module: Any) -> nn.Module | None:
         try:
             if isinstance(module, HOSTS):
@@ -119,7 +134,7 @@ class Surgeon:
 
     def _norm(self, name: str, norm: Any) -> nn.Module | None:
         own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
-        if self._follower.state(name) is not False or not (own or self._start.width > 1):
+        if self._follower.state(name) is not False or not (own or self._start.width != 1):
             return None
         host = host_of(norm, NORMS)
         if host is None:  # it computes something of its own, which was followed function by function
