@@ -10,7 +10,7 @@ from keras import ops
 
 from symmetric_layers.counts import no_mapping
 from symmetric_layers.errors import one_of
-from symmetric_layers.letters import axes, mirrors
+from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Block, Plan
 
 
@@ -33,14 +33,18 @@ def expand_kernel(kernel: Any, plan: Plan, transposed: bool = False) -> Any:
     shape = list(kernel.shape)
     if plan.groups > 1:
         kernel, inputs = ops.reshape(kernel, [*shape[:-1], plan.groups, shape[-1] // plan.groups]), -3
+    if inputs < bank:
+        inputs -= 1  # behind the bank's axis comes one for the members of an orbit
 
     def expand(part: Any, block: Block) -> Any:
         if not block.kind:
             return part
-        orbit = [_mirror(part, plan, letters, inputs) for letters in mirrors(block.kind)]
+        orbit = ops.expand_dims(part, bank)
+        for letter in block.kind:  # doubled letter by letter: few and large operations
+            orbit = ops.concatenate([orbit, _mirror(orbit, plan, letter, inputs)], axis=bank)
         full = list(part.shape)
         full[bank] = block.filters
-        return ops.reshape(ops.stack(orbit, axis=bank), full)
+        return ops.reshape(orbit, full)
 
     full = per_stored_block(kernel, plan, bank, expand)
     shape[bank] = plan.filters
@@ -54,7 +58,11 @@ def expand_bias(bias: Any, plan: Plan) -> Any:
     bias = ops.convert_to_tensor(bias)
     if plan.groups > 1:
         bias = ops.reshape(bias, [plan.groups, -1])
-    full = per_stored_block(bias, plan, -1, lambda part, block: ops.repeat(part, block.size, axis=-1))
+
+    def repeat(part: Any, block: Block) -> Any:
+        return ops.repeat(part, block.size, axis=-1) if block.kind else part
+
+    full = per_stored_block(bias, plan, -1, repeat)
     return ops.reshape(full, [-1]) if plan.groups > 1 else full
 
 
@@ -109,14 +117,19 @@ def plain(argument: str, symmetry: Any) -> dict[str, int | str] | None:
     return {kind: value if isinstance(value, str) else operator.index(value) for kind, value in symmetry.items()}
 
 
-def _mirror(kernel: Any, plan: Plan, letters: str, inputs: int) -> Any:
-    if not letters:
-        return kernel
-    mirrored = ops.flip(kernel, axis=[plan.ndim + axis for axis in axes(letters)])
-    return mirrored if plan.inputs is None else exchange(mirrored, plan.inputs, letters, inputs)
+def _mirror(kernel: Any, plan: Plan, letter: str, inputs: int) -> Any:
+    mirrored = ops.flip(kernel, axis=[plan.ndim + axis for axis in axes(letter)])
+    return mirrored if plan.inputs is None else exchange(mirrored, plan.inputs, letter, inputs)
 
 
 def _per_run(x: Any, plan: Plan, axis: int, move: Callable[[Any, Block], Any], cuts: list[int]) -> Any:
-    runs = ops.split(x, cuts, axis=axis) if cuts else [x]
+    runs = _split(x, cuts, axis) if cuts else [x]
     moved = [move(run, block) for run, block in zip(runs, plan.blocks, strict=True)]
     return ops.concatenate(moved, axis=axis) if cuts else moved[0]
+
+
+def _split(x: Any, cuts: list[int], axis: int) -> Any:
+    if keras.backend.backend() != "torch":
+        return ops.split(x, cuts, axis=axis)
+    # there Keras calculates the sizes with tensors: slower than all the rest of writing a kernel out
+    return x.split([end - start for start, end in zip([0, *cuts], [*cuts, x.shape[axis]], strict=True)], axis)

@@ -35,11 +35,11 @@ def expand_kernel(kernel: tf.Variable, plan: Plan, transposed: bool = False) -> 
     sizes = kernel.shape.as_list()
     size, channels = sizes[: plan.ndim], sizes[-1 if transposed else -2]
     taps = reduce(operator.mul, size)
-    # one row per tap and channel: a mirror reads the same rows in another order
+    if transposed and plan.inputs is None:
+        return _whole_filters(kernel, plan, size, channels)
     if transposed:
-        rows = tf.transpose(tf.reshape(kernel, [taps, plan.stored, channels]), [0, 2, 1])
-    else:
-        rows = tf.reshape(kernel, [taps, channels, plan.stored])
+        kernel = tf.transpose(tf.reshape(kernel, [taps, plan.stored, channels]), [0, 2, 1])
+    rows = tf.reshape(kernel, [taps, channels, plan.stored])
 
     def orbit(part: tf.Tensor, block: Block) -> tf.Tensor:
         if not block.kind:
@@ -50,22 +50,22 @@ def expand_kernel(kernel: tf.Variable, plan: Plan, transposed: bool = False) -> 
             exchange = [plan.inputs.exchange(mirrored) if mirrored else tuple(range(channels)) for mirrored in letters]
             order = order[:, :, tf.newaxis] * channels + tf.constant(exchange)[:, tf.newaxis]
             part = tf.reshape(part, [taps * channels, block.orbits])
-        members = tf.unstack(tf.gather(part, order))
-        return tf.reshape(tf.stack(members, -1), [taps, channels, block.filters])
+        # member after member, then side by side: of all ways, transposing a matrix is the quickest
+        members = tf.reshape(tf.gather(part, order), [block.size, -1])
+        return tf.reshape(tf.transpose(members), [taps, channels, block.filters])
 
     full = _per_run(rows, [block.orbits for block in plan.blocks], plan, -1, orbit)
     if transposed:
-        return tf.reshape(tf.transpose(full, [0, 2, 1]), size + [plan.filters, channels])
-    return tf.reshape(full, size + [channels, plan.filters])
+        full = tf.transpose(full, [0, 2, 1])
+    return tf.reshape(full, _written(plan, size, channels, transposed))
 
 
 def expand_bias(bias: tf.Variable, plan: Plan) -> tf.Tensor:
     """One bias per filter from one per representative."""
-
-    def orbit(part: tf.Tensor, block: Block) -> tf.Tensor:
-        return tf.reshape(tf.tile(part[:, tf.newaxis], [1, block.size]), [block.filters]) if block.kind else part
-
-    return _per_run(bias, [block.orbits for block in plan.blocks], plan, -1, orbit)
+    if not plan.orbits:
+        return tf.convert_to_tensor(bias)
+    # through `reshape` a gradient becomes an ordinary tensor: optimizers treat the indexed ones in their own way
+    return tf.gather(tf.reshape(bias, [plan.stored]), tf.constant(plan.representative))
 
 
 def per_block(x: tf.Tensor, plan: Plan, axis: int, move: Callable[[tf.Tensor, Block], tf.Tensor]) -> tf.Tensor:
@@ -90,6 +90,20 @@ def thawed(symmetry: tuple[tuple[str, Any], ...] | None) -> dict[str, Any] | Non
 def _plain(value: Any) -> Any:
     """A NumPy whole number as an `int`, which a config can hold; everything else as it is."""
     return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
+def _whole_filters(kernel: tf.Tensor, plan: Plan, size: list[int], channels: int) -> tf.Tensor:
+    """The whole bank of a transposed convolution: there the channels of one filter and tap lie side by side."""
+    taps = reduce(operator.mul, size)
+    order = tf.constant([_taps(tuple(size), mirrored) for mirrored in plan.mirror])
+    order = tf.transpose(order) * plan.stored + tf.constant(plan.representative)
+    full = tf.gather(tf.reshape(kernel, [taps * plan.stored, channels]), order)
+    return tf.reshape(full, _written(plan, size, channels, transposed=True))
+
+
+def _written(plan: Plan, size: list[int], channels: int, transposed: bool) -> list[int]:
+    """The shape of the whole bank."""
+    return size + ([plan.filters, channels] if transposed else [channels, plan.filters])
 
 
 @lru_cache(maxsize=256)
