@@ -43,3 +43,17 @@ def interrupt_after_one_run(process, folder):
     process.send_signal(signal.SIGINT)
     out, complaint = process.communicate(timeout=120)
     return process.returncode, out, complaint
+
+
+def kill_in_the_middle(process, folder):
+    """SIGKILL as soon as one epoch is finished: the file that was left to go on from."""
+    deadline = time.monotonic() + 200
+    left = []
+    while not left:
+        left = list((Path(folder) / "checkpoints").glob("*.running"))
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"no epoch was finished: {process.communicate()}")
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=120)
+    return left[0]

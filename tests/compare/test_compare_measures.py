@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
-from symmetric_layers.compare.data import IGNORE, Exam, load
+from symmetric_layers.compare.data import IGNORE, load
 from symmetric_layers.compare.measure import disagreement, milliseconds, passes, predictor, score
 from symmetric_layers.compare.rows import ROWS
 
@@ -33,19 +34,19 @@ def test_dice_is_two_overlaps_by_the_sum_of_sizes_over_what_has_a_label():
     found = torch.tensor([[[0, 0, 1, 1, 2, 2, 2]]])
     truth = torch.tensor([[[0, 1, 1, 1, 2, 0, IGNORE]]])
     dice = [2 * 1 / (2 + 2), 2 * 2 / (2 + 3), 2 * 1 / (2 + 1)]
-    assert score(task, predict, found, truth) == pytest.approx(sum(dice) / 3)
+    assert score(task, predict, TensorDataset(found, truth)) == pytest.approx(sum(dice) / 3)
 
 
 def test_accuracy_is_the_share_of_right_pictures():
     predict = lambda pictures: torch.nn.functional.one_hot(pictures, 10)  # noqa: E731
-    assert score(load("digits"), predict, torch.tensor([3, 4, 5, 6]), torch.tensor([3, 4, 5, 7])) == 0.75
+    assert score(load("digits"), predict, TensorDataset(torch.tensor([3, 4, 5, 6]), torch.tensor([3, 4, 5, 7]))) == 0.75
 
 
 def test_disagreement_counts_pixels_of_the_region_that_change():
     picture = torch.ones(1, 1, 2, 5)
-    region = torch.ones(1, 2, 5, dtype=torch.bool)
-    region[..., -1] = False
-    testing = Exam(picture, None, None, region)
+    truth = torch.zeros(1, 2, 5, dtype=torch.long)
+    truth[..., -1] = IGNORE
+    testing = TensorDataset(picture, truth)
     share, largest = disagreement(load("brain"), predictor(Map(), load("brain"), PLAIN), testing)
     assert share == pytest.approx(1 / 4)  # the first column and its mirror, of which one is outside
     assert largest > 0.5
@@ -56,7 +57,7 @@ def test_an_averaged_prediction_agrees_with_its_mirror_exactly(name):
     task = load(name)
     net = Map() if task.maps else Slope()
     pictures = torch.randn(20, 1, 9, 9, generator=torch.Generator().manual_seed(0))
-    testing = Exam(pictures, None, None, torch.ones(20, 9, 9, dtype=torch.bool) if task.maps else None)
+    testing = TensorDataset(pictures, torch.zeros(20, *[9, 9] * task.maps, dtype=torch.long))
     assert disagreement(task, predictor(net, task, PLAIN), testing)[0] > 0
     assert disagreement(task, predictor(net, task, AVERAGED), testing) == (0, 0)
 

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from symmetric_layers.compare.data import NAMES, load
-from symmetric_layers.compare.models import build, equal_weights, halve, parameters
+from symmetric_layers.compare.models import equal_weights, example, halve, parameters, plain
+from symmetric_layers.compare.twins import build
 from symmetric_layers.letters import axes, mirrors
+from symmetric_layers.torch import SymmetricConv2d, equivariant
 
 PICTURES = {"brain": (93, 77), "digits": (8, 8), "faces": (25, 25), "textures": (32, 32)}
 
@@ -76,6 +78,24 @@ def test_the_wide_twin_keeps_the_proportions_of_the_plain_network():
     assert one % 2 == two % 2 == four % 2 == 0
     assert two / one == pytest.approx(2, rel=0.15)
     assert four / one == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("net", ["twin", "wide"])
+def test_twins_are_what_the_converter_makes_of_a_plain_network(name, net):
+    task = load(name)
+    widths = equal_weights(task) if net == "wide" else None
+    ordinary = plain(task, widths)
+    new = equivariant(ordinary, task.kind, example=example(task))
+    assert new.state_dict().keys() == build(task, net).state_dict().keys()
+    assert str(new) == str(build(task, net, measure=True))
+
+
+def test_a_layer_that_gives_classes_has_no_mirrored_bank():
+    net = build(load("brain"), "bank")
+    mirrored = [name for name, module in net.named_modules() if isinstance(module, SymmetricConv2d)]
+    assert len(mirrored) == 8
+    assert type(net.head) is nn.Conv2d
 
 
 @pytest.mark.parametrize("net", ["bank", "twin", "wide"])

@@ -22,16 +22,34 @@ def refusal(capsys, *arguments):
     [
         (
             ("compare", "--sedes", "3"),
-            f"--sedes: this is no option. Expected --data, --seeds, --epochs, --only or --out. {SEE}",
+            "--sedes: this is no option. Expected --data, --model, --model-args, --axes, --symmetry, --size, --batch, "
+            f"--workers, --cache, --train-sizes, --seeds, --epochs, --only or --out. {SEE}",
         ),
         (
             ("compare", "--seeds"),
-            f"arguments: Option '--seeds' requires an argument. Expected compare and its options. {SEE}",
+            f"arguments: Option '--seeds' requires an argument. Expected compare or report, and their options. {SEE}",
         ),
         (
             ("compare", "--data", "cats"),
-            "--data: 'cats' is no choice here. "
-            "Expected 'brain' or 'digits' or 'faces' or 'textures'. Use one of these.",
+            "--data: 'cats' is no choice here. Expected 'brain', 'digits', 'faces', 'textures', a folder with one "
+            "subfolder per class, or a table (.csv, .json). Use one of these.",
+        ),
+        (
+            ("compare", "--size", "8x8"),
+            "--size: the data set 'brain' has its own. Expected this option with a folder or a table. Leave it out.",
+        ),
+        (
+            ("compare", "--axes", "hx"),
+            "--axes: 'hx' is no kind of mirror in 3-D. Expected different letters out of 'h', 'v', 'z'. "
+            "Use 'h' or 'v' or 'z' or 'hv' or 'hz' or 'vz' or 'hvz'.",
+        ),
+        (
+            ("compare", "--symmetry", "h"),
+            "--symmetry: 'h' is no JSON object. Expected {\"name\": value, ...}. Write it so.",
+        ),
+        (
+            ("compare", "--workers", "-1"),
+            "--workers: '-1' is no usable count. Expected a whole number, at least 0. Use such a number.",
         ),
         (
             ("compare", "--only", "plain,twn"),
@@ -60,7 +78,7 @@ def test_an_unknown_command_is_one_sentence(capsys):
     code, complaint = refusal(capsys, "comprae")
     assert code == 2
     assert complaint.startswith("arguments: No such command 'comprae'.")
-    assert complaint.endswith(f". Expected compare and its options. {SEE}\n")
+    assert complaint.endswith(f". Expected compare or report, and their options. {SEE}\n")
     assert complaint.count("\n") == 1
 
 

@@ -5,9 +5,10 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from command import interrupt_after_one_run, results, run, start
+from command import interrupt_after_one_run, kill_in_the_middle, results, run, start
 
 from symmetric_layers.__main__ import main
+from symmetric_layers.compare.learner import Learner
 
 TINY = ("--epochs", "1", "--seeds", "1")
 MEASURED = {"trained", "other", "changed", "largest_difference"}
@@ -78,6 +79,7 @@ def check_report(text, found, rows, name):
         if tag == "img":
             assert attributes["alt"]
             assert attributes["src"].startswith("data:image/png;base64,")
+        assert attributes.get("class") != "plot" or " against " in attributes["alt"]
         if tag == "svg":
             assert attributes["role"] == "img"
             assert attributes["aria-label"]
@@ -86,7 +88,7 @@ def check_report(text, found, rows, name):
     assert page.tags.count("svg") == len([row for row in rows if row != "tta" and (row != "augment")] or [1])
     if name == "brain":
         assert "This says nothing about new patients." in page.text
-        assert page.tags.count("img") == 3 * (1 + len(rows))
+        assert page.tags.count("img") == 3 * (1 + len(rows)) + 2  # two plots
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues_it(tmp_path):
@@ -107,6 +109,29 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues_it(tmp_pat
 
     assert main([*arguments, str(whole)]) == 0
     assert scores(broken) == scores(whole)  # the same numbers a second time, in another process
+
+
+def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_table(tmp_path):
+    arguments = ["compare", "--data", "digits", "--epochs", "8", "--seeds", "1", "--only", "augment", "--out"]
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    process = start(*arguments, broken)
+    left = kill_in_the_middle(process, broken)
+    epochs = torch.load(left, weights_only=True)["epoch"]
+    assert 0 <= epochs < 7
+    assert results(broken)["runs"] == []
+
+    begun = []
+    real = Learner.on_train_epoch_start
+    Learner.on_train_epoch_start = lambda self: begun.append(self.current_epoch) or real(self)
+    try:
+        assert main([*arguments, str(broken)]) == 0
+    finally:
+        Learner.on_train_epoch_start = real
+    assert begun[0] == epochs + 1  # the second training, of fewer pictures, begins at 0
+    assert begun.count(0) == 1
+    assert main([*arguments, str(whole)]) == 0
+    assert scores(broken) == scores(whole)
+    assert not list((broken / "checkpoints").glob("*.running"))
 
 
 def test_a_finished_comparison_is_only_drawn_again(tmp_path, monkeypatch, capsys):
@@ -138,7 +163,7 @@ def test_more_seeds_and_rows_continue_a_comparison(tmp_path):
     assert after[0] == first[0]
     assert [(one["row"], one["seed"]) for one in after] == [("augment", 0), ("tta", 0), ("augment", 1), ("tta", 1)]
     assert after[0]["seconds"] == after[1]["seconds"]  # one network, trained once
-    assert json.loads((tmp_path / "results.json").read_text())["format"] == 1
+    assert json.loads((tmp_path / "results.json").read_text())["format"] == 2
 
 
 def test_the_number_of_threads_does_not_depend_on_the_machine(tmp_path):

@@ -27,8 +27,8 @@ def test_a_tie_is_called_no_difference_shown():
     said = sentences(load("brain"), [line("tta", TIE, (0.77, 0.78, 0.76)), line("twin", TIE, TIE)])
     assert said == [
         "Dice on the side 'right, unlabelled': 0.770 for 'twin, equal channels', 0.770 for "
-        "'plain + augmentation + TTA': no difference shown (paired difference +0.000 ± 0.043, 95% interval over 3 "
-        "seeds); the twin has 50% of the weights and takes 1 pass instead of 2."
+        "'plain + augmentation + TTA': no difference shown (paired difference +0.000, 95% interval -0.043 to "
+        "+0.043 over 3 seeds); the twin has 50% of the weights and takes 1 pass instead of 2."
     ]
 
 
@@ -90,3 +90,14 @@ def test_a_row_of_the_table_has_a_cell_per_column():
         assert len(cells(load(name), one)) == len(header(load(name)))
     assert cells(load("brain"), one)[1:] == ["0.770 ± 0.010", "0.770 ± 0.010", "7.9%", "26.9k", "2", "5.0", "1.2"]
     assert caption([one]) == "Mean ± standard deviation over 3 seeds."
+
+
+def test_many_seeds_are_judged_by_the_bootstrap_few_by_student():
+    many, few = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.3], [0.01, 0.02, 0.03]
+    zeros = lambda values: tuple(0.0 for _ in values)  # noqa: E731
+    gap = difference(line("twin", many, many), line("plain", zeros(many), zeros(many)), "other")
+    assert gap.verdict == "more"
+    assert gap.high - gap.mean > 1.2 * (gap.mean - gap.low)  # it knows that the values are lopsided
+    gap = difference(line("twin", few, few), line("plain", zeros(few), zeros(few)), "other")
+    assert gap.verdict == "none"  # though all three are above 0
+    assert gap.high - gap.mean == pytest.approx(gap.mean - gap.low)

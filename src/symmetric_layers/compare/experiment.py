@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 from torch import nn
 
+from symmetric_layers import SymmetryError
 from symmetric_layers.compare import training
 from symmetric_layers.compare.data import Task
 from symmetric_layers.compare.measure import Predictor, measure, milliseconds, passes, predictor
-from symmetric_layers.compare.models import parameters
+from symmetric_layers.compare.models import example, parameters
+from symmetric_layers.compare.named import check_answer
 from symmetric_layers.compare.results import Results
 from symmetric_layers.compare.rows import Row
+from symmetric_layers.compare.twins import build
 
 Tick = Callable[[str, int], None]  # what is being done, and how many batches of it are done
 
@@ -50,6 +53,7 @@ class Experiment:
 
     def run(self, tick: Tick) -> None:
         """Makes all runs that are not finished, then times the predictions of all rows in turn."""
+        self.check()
         trained = set()
         for run in self.plan():
             name = self._checkpoint(run)
@@ -60,6 +64,19 @@ class Experiment:
             trained.add(name)
         if not {row.name for row in self.rows} <= self.results.content["milliseconds"].keys():
             self._time()
+
+    def check(self) -> None:
+        """Builds each network once, measured: what cannot be converted is refused before anything is trained."""
+        pictures, classes = example(self.task), len(self.task.classes)
+        check_answer(self.task.model, build(self.task, "plain"), pictures, classes, self.task.maps)
+        for row in {row.net: row for row in self.rows}.values():
+            try:
+                build(self.task, row.net, measure=True)
+            except SymmetryError as refusal:
+                raise SymmetryError(
+                    f"--model: no network for the row {row.name!r} can be made from {self.task.model!r}. {refusal} Or "
+                    "leave the row out with --only."
+                ) from refusal
 
     def _finish(self, run: Run, tick: Tick) -> None:
         label, path = self._label(run), self._checkpoint(run)
@@ -76,7 +93,7 @@ class Experiment:
             self.results.add({"samples": run.samples, "row": run.row.name, "seed": run.seed, **found, **facts})
 
     def _time(self) -> None:
-        picture = self.task.testing(0).pictures[:1]
+        picture = self.task.testing(0).pictures[0][0][None]
         found = milliseconds(self.predictors(self.task.samples[0], 0), picture)
         self.results.put(milliseconds={**self.results.content["milliseconds"], **found})
 

@@ -1,18 +1,20 @@
 """What is measured: scores, disagreement with the mirrored picture, milliseconds."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics.classification import MulticlassStatScores
 
 from symmetric_layers.compare.data import IGNORE, Exam, Task
 from symmetric_layers.compare.rows import Row
 from symmetric_layers.letters import axes, mirrors, orbit_size
 
 Predictor = Callable[[Tensor], Tensor]
+AT_ONCE = 64  # pictures that are predicted at once; volumes go one by one
 
 
 def predictor(net: nn.Module, task: Task, row: Row) -> Predictor:
@@ -20,7 +22,7 @@ def predictor(net: nn.Module, task: Task, row: Row) -> Predictor:
 
     def once(pictures: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.cat([net(part).softmax(1) for part in pictures.split(64)])
+            return torch.cat([net(part).softmax(1) for part in pictures.split(AT_ONCE)])
 
     answer: Predictor = once
     for letter in task.kind if row.average else "":
@@ -47,33 +49,59 @@ def passes(task: Task, row: Row) -> int:
     return orbit_size(task.kind) if row.average else 1
 
 
-def score(task: Task, predict: Predictor, pictures: Tensor, targets: Tensor) -> float:
-    """Dice (which is F1), pooled over all pixels with a label, mean over classes; or accuracy."""
-    found, classes = predict(pictures).argmax(1), len(task.classes)
-    if task.maps:
-        return float(multiclass_f1_score(found, targets, classes, average="macro", ignore_index=IGNORE))
-    return float(multiclass_accuracy(found, targets, classes, average="micro"))
+class Score:
+    """Dice, pooled over all pixels with a label, mean over the classes that occur; or accuracy."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.counts = MulticlassStatScores(len(task.classes), average=None, ignore_index=IGNORE, validate_args=False)
+
+    def add(self, answers: Tensor, targets: Tensor) -> None:
+        """Counts the answers of one batch, `(N, classes, ...)`."""
+        self.counts.update(answers.argmax(1), targets)
+
+    def value(self) -> float:
+        """The score of all batches so far."""
+        hits, wrong, _, missed, _ = self.counts.compute().double().unbind(1)
+        if not self.task.maps:
+            return float(hits.sum() / (hits + missed).sum())
+        hits, sizes = hits[self.task.scored :], (2 * hits + wrong + missed)[self.task.scored :]
+        return float((2 * hits[sizes > 0] / sizes[sizes > 0]).mean())
 
 
-def disagreement(task: Task, predict: Predictor, testing: Exam) -> tuple[float, float]:
+def batches(task: Task, pictures: Dataset) -> Iterator[list[Tensor]]:
+    """Pictures and targets, as many at once as memory surely bears."""
+    return iter(DataLoader(pictures, AT_ONCE if len(task.shape) < 4 else 1, num_workers=task.workers))
+
+
+def score(task: Task, predict: Predictor, pictures: Dataset) -> float:
+    """The score of a network on pictures with targets."""
+    found = Score(task)
+    for some, targets in batches(task, pictures):
+        found.add(predict(some), targets)
+    return found.value()
+
+
+def disagreement(task: Task, predict: Predictor, pictures: Dataset) -> tuple[float, float]:
     """How often the class changes when the picture is mirrored, and by how much a probability at most does.
 
-    The share is of the pixels in the region, or of the pictures; it is the mean over all mirrors of the task's kind.
+    The share is of the pixels that have a class, or of the pictures; it is the mean over all mirrors of the kind.
     """
-    shares, largest = [], 0.0
-    straight = predict(testing.pictures)
-    for letters in mirrors(task.kind)[1:]:
-        mirrored = flip_back(predict(testing.pictures.flip(axes(letters))), letters)
-        changed = straight.argmax(1) != mirrored.argmax(1)
-        shares.append(float((changed if testing.region is None else changed[testing.region]).double().mean()))
-        largest = max(largest, float((straight - mirrored).abs().max()))
-    return sum(shares) / len(shares), largest
+    changed, counted, largest = 0, 0, 0.0
+    for some, truth in batches(task, pictures):
+        straight, known = predict(some), truth != IGNORE
+        for letters in mirrors(task.kind)[1:]:
+            mirrored = flip_back(predict(some.flip(axes(letters))), letters)
+            changed += int((straight.argmax(1) != mirrored.argmax(1))[known].sum())
+            counted += int(known.sum())
+            largest = max(largest, float((straight - mirrored).abs().max()))
+    return changed / max(counted, 1), largest
 
 
 def measure(task: Task, predict: Predictor, testing: Exam) -> dict[str, float]:
     """All scores of one run."""
-    trained, other = (score(task, predict, *side) for side in testing.sides)
-    changed, largest = disagreement(task, predict, testing)
+    trained, other = (score(task, predict, side) for side in testing.sides)
+    changed, largest = disagreement(task, predict, testing.pictures)
     return {"trained": trained, "other": other, "changed": changed, "largest_difference": largest}
 
 

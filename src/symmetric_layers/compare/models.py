@@ -1,77 +1,49 @@
-"""The networks: one builder, and three ways to fill its layers."""
+"""The plain networks: small ones of our own, MONAI's, and anybody's."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from symmetric_layers.compare.data import Task
+from symmetric_layers.compare.named import named
 from symmetric_layers.letters import orbit_size
-from symmetric_layers.torch import OrbitBatchNorm2d, OrbitPool, SymmetricConv2d
+
+OURS = ("small", "unet")
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_POOL = {2: F.max_pool2d, 3: F.max_pool3d}
+_WIDEN = {2: "bilinear", 3: "trilinear"}
 
 
-@dataclass(frozen=True)
-class Bricks:
-    """What the layers of a network are made of.
-
-    Attributes:
-        kind: the mirrors, `''` for an ordinary network.
-        whole: True for an equivariant network: all filters are orbits, and every layer exchanges the channels of the
-            one before. False for mirrored banks dropped into an ordinary network: half of each layer's filters.
-    """
-
-    kind: str = ""
-    whole: bool = False
-
-    @property
-    def size(self) -> int:
-        """Widths are multiples of this."""
-        return orbit_size(self.kind) if self.whole else 1
-
-    def orbits(self, channels: int) -> dict[str, int]:
-        """How channels are arranged after a layer."""
-        return {self.kind: channels} if self.whole else {}
-
-    def conv(self, inputs: int, outputs: int, lifts: bool) -> nn.Module:
-        """A 3x3 convolution; the first one `lifts`: it reads a picture, whose channels are no orbits."""
-        if not self.kind:
-            return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        symmetry: dict[str, int | str] = {self.kind: outputs if self.whole else "50%"}
-        before = None if lifts else self.orbits(inputs)
-        return SymmetricConv2d(inputs, outputs, 3, padding=1, bias=False, symmetry=symmetry, in_symmetry=before)
-
-    def norm(self, channels: int) -> nn.Module:
-        """Batch norm, shared within orbits where all channels are orbits."""
-        return OrbitBatchNorm2d(channels, symmetry=self.orbits(channels)) if self.whole else nn.BatchNorm2d(channels)
-
-    def block(self, inputs: int, outputs: int, lifts: bool = False) -> nn.Sequential:
-        """Convolution, norm, activation. The activation leaks: with ReLU now and then a narrow net loses a class."""
-        return nn.Sequential(self.conv(inputs, outputs, lifts), self.norm(outputs), nn.LeakyReLU(0.1))
-
-    def out(self, channels: int) -> tuple[nn.Module, int]:
-        """From orbits to ordinary channels, and how many are left."""
-        pool = OrbitPool(self.orbits(channels)) if self.whole else nn.Identity()
-        return pool, channels // self.size
+def block(inputs: int, outputs: int, rank: int) -> nn.Sequential:
+    """Convolution, norm, activation. The activation leaks: with ReLU now and then a narrow net loses a class."""
+    conv = _CONV[rank](inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(conv, _NORM[rank](outputs), nn.LeakyReLU(0.1))
 
 
 def halve(x: Tensor) -> Tensor:
     """Max pooling with stride 2 whose grid is its own mirror: windows of 2 on even sizes, of 3 on odd ones."""
-    windows = [2 + size % 2 for size in x.shape[2:]]
-    return F.max_pool2d(x, windows, stride=2, padding=[size % 2 for size in x.shape[2:]])
+    sizes = x.shape[2:]
+    windows, padding = [2 + size % 2 for size in sizes], [size % 2 for size in sizes]
+    return _POOL[len(sizes)](x, windows, stride=2, padding=padding)
 
 
 class Encoder(nn.Module):
     """Two convolutions per level, halved in between."""
 
-    def __init__(self, bricks: Bricks, widths: Sequence[int]) -> None:
+    __module__ = "ordinary"  # converters take classes of this package for layers that are converted already
+
+    def __init__(self, channels: int, widths: Sequence[int], rank: int) -> None:
         super().__init__()
-        before = [1, *widths[:-1]]
+        before = [channels, *widths[:-1]]
         self.levels = nn.ModuleList(
-            nn.Sequential(bricks.block(inputs, width, lifts=level == 0), bricks.block(width, width))
-            for level, (inputs, width) in enumerate(zip(before, widths, strict=True))
+            nn.Sequential(block(inputs, width, rank), block(width, width, rank))
+            for inputs, width in zip(before, widths, strict=True)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -85,68 +57,79 @@ class Encoder(nn.Module):
 class UNet(nn.Module):
     """A class for every pixel."""
 
-    def __init__(self, bricks: Bricks, widths: Sequence[int], classes: int) -> None:
+    __module__ = "ordinary"
+
+    def __init__(self, channels: int, widths: Sequence[int], classes: int, rank: int) -> None:
         super().__init__()
-        self.encoder = Encoder(bricks, widths)
+        self.encoder = Encoder(channels, widths, rank)
         self.decoder = nn.ModuleList(
-            bricks.block(low + high, high) for high, low in zip(widths[-2::-1], widths[:0:-1], strict=True)
+            block(low + high, high, rank) for high, low in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
-        self.pool, channels = bricks.out(widths[0])
-        self.head = nn.Conv2d(channels, classes, 1)
+        self.head = _CONV[rank](widths[0], classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, 1, H, W)` to `(N, classes, H, W)`."""
+        """`(N, C, *positions)` to `(N, classes, *positions)`."""
         *skips, x = self.encoder(x)
-        for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            wide = F.interpolate(x, skip.shape[2:], mode="bilinear", align_corners=True)
-            x = block(torch.cat([wide, skip], 1))
-        answer: Tensor = self.head(self.pool(x))
+        for level, skip in zip(self.decoder, reversed(skips), strict=True):
+            wide = F.interpolate(x, skip.shape[2:], mode=_WIDEN[x.dim() - 2], align_corners=True)
+            x = level(torch.cat([wide, skip], 1))
+        answer: Tensor = self.head(x)
         return answer
 
 
 class Classifier(nn.Module):
     """A class for the picture."""
 
-    def __init__(self, bricks: Bricks, widths: Sequence[int], classes: int) -> None:
+    __module__ = "ordinary"
+
+    def __init__(self, channels: int, widths: Sequence[int], classes: int, rank: int) -> None:
         super().__init__()
-        self.encoder = Encoder(bricks, widths)
-        self.pool, channels = bricks.out(widths[-1])
-        self.head = nn.Linear(channels, classes)
+        self.encoder = Encoder(channels, widths, rank)
+        self.head = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, 1, H, W)` to `(N, classes)`."""
-        answer: Tensor = self.head(self.pool(self.encoder(x)[-1]).mean((2, 3)))
+        """`(N, C, *positions)` to `(N, classes)`."""
+        answer: Tensor = self.head(self.encoder(x)[-1].flatten(2).mean(2))
         return answer
 
 
-def build(task: Task, net: str) -> nn.Module:
-    """The network of a row: `'plain'`, `'bank'`, `'twin'` or `'wide'`."""
-    if net == "plain":
-        return _network(task, Bricks(), task.widths)
-    if net == "bank":
-        return _network(task, Bricks(task.kind), task.widths)
-    return _network(task, Bricks(task.kind, whole=True), equal_weights(task) if net == "wide" else task.widths)
-
-
-@cache
-def equal_weights(task: Task) -> tuple[int, ...]:
-    """The widths, in the plain network's proportions, with which the twin comes closest to its weights."""
-    twins = Bricks(task.kind, whole=True)
-    with torch.device("meta"):
-        goal = parameters(_network(task, Bricks(), task.widths))
-        scales = [1 + step / 50 for step in range(50 * twins.size)]
-        found = {tuple(_round(scale * width, twins.size) for width in task.widths): None for scale in scales}
-        return min(found, key=lambda widths: abs(parameters(_network(task, twins, widths)) - goal))
+def plain(task: Task, widths: Sequence[int] | None = None) -> nn.Module:
+    """The ordinary network of a task, with other widths where these are given."""
+    if task.model not in OURS:
+        return named(task.model, json.loads(task.arguments), task.shape, len(task.classes))
+    channels, *sizes = task.shape
+    return (UNet if task.maps else Classifier)(channels, widths or task.widths, len(task.classes), len(sizes))
 
 
 def parameters(net: nn.Module) -> int:
     """How many weights are trained."""
-    return sum(weight.numel() for weight in net.parameters())
+    return sum(weight.numel() for weight in net.parameters() if weight.requires_grad)
 
 
-def _network(task: Task, bricks: Bricks, widths: Sequence[int]) -> nn.Module:
-    return (UNet if task.maps else Classifier)(bricks, widths, len(task.classes))
+def equal_weights(task: Task) -> tuple[int, ...]:
+    """The widths, in the plain network's proportions, whose twin comes closest to the plain network's weights."""
+    return _equal_weights(task.maps, task.shape, task.widths, len(task.classes), orbit_size(task.kind))
+
+
+@cache
+def _equal_weights(
+    maps: bool, shape: tuple[int, ...], widths: tuple[int, ...], classes: int, size: int
+) -> tuple[int, ...]:
+    def weights(candidate: Sequence[int]) -> int:
+        return parameters((UNet if maps else Classifier)(shape[0], candidate, classes, len(shape) - 1))
+
+    with torch.device("meta"):
+        goal = size * weights(widths)  # a twin stores one of `size` filters
+        scales = [1 + step / 50 for step in range(50 * size)]
+        found = {tuple(_round(scale * width, size) for width in widths): None for scale in scales}
+        return min(found, key=lambda candidate: abs(weights(candidate) - goal))
 
 
 def _round(width: float, size: int) -> int:
     return max(size, round(width / size) * size)
+
+
+def example(task: Task) -> Tensor:
+    """Two pictures of random numbers, the same ones every time, that conversions follow through a network."""
+    count = 2 * prod(task.shape)
+    return torch.randn(count, generator=torch.Generator().manual_seed(0)).reshape(2, *task.shape)

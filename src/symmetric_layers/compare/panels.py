@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from symmetric_layers.compare import pictures
+from symmetric_layers.compare.data import length
 from symmetric_layers.compare.experiment import Experiment
 from symmetric_layers.compare.summary import percent
 from symmetric_layers.letters import axes
@@ -14,33 +15,35 @@ SHOWN = 5  # pictures, where each has one class
 
 
 def maps(experiment: Experiment) -> str:
-    """One slice, its truth, and every row's map of it, beside those of the mirrored slice."""
+    """One picture, its truth, and every row's map of it, beside those of the mirrored picture."""
     task = experiment.task
     testing = task.testing(0)
-    index = len(testing.pictures) // 2
-    picture, truth = testing.pictures[index : index + 1], testing.truth[index]
-    region, flip = pictures.is_known(truth), axes(task.kind[0])
+    picture, truth = testing.pictures[length(testing.pictures) // 2]
+    picture, region, flip = picture[None], pictures.is_known(truth), axes(task.kind[0])
+    count, predictors = len(task.classes), experiment.predictors(task.samples[0], 0)
     figures = [
         _figure(
-            "The slice, its mirror, and the truth",
-            pictures.grey(picture[0, 0], "The test slice"),
-            pictures.grey(picture[0, 0].flip(-1), "The mirrored test slice"),
-            pictures.classes(truth, region, "The true tissues of the slice"),
-            "Left, the labelled side in training; right, the unlabelled one.",
+            "The picture, its mirror, and the truth",
+            pictures.grey(picture[0], "The test picture"),
+            pictures.grey(picture[0].flip(flip), "The mirrored test picture"),
+            pictures.classes(truth, region, count, "The true classes of the picture"),
+            "The middle one of the test pictures.",
         )
     ]
     for row in experiment.rows:
-        predict = experiment.predictors(task.samples[0], 0)[row.name]
+        predict = predictors[row.name]
         found, mirrored = predict(picture).argmax(1)[0], predict(picture.flip(flip)).argmax(1)[0]
         changed = found != mirrored.flip(flip)
         share = float(changed[region].double().mean())
         figures.append(
             _figure(
                 row.title,
-                pictures.classes(found, region, f"{row.title}: prediction for the slice"),
-                pictures.classes(mirrored, region.flip(flip), f"{row.title}: prediction for the mirrored slice"),
+                pictures.classes(found, region, count, f"{row.title}: prediction for the picture"),
+                pictures.classes(
+                    mirrored, region.flip(flip), count, f"{row.title}: prediction for the mirrored picture"
+                ),
                 pictures.marks(changed, region, f"{row.title}: pixels that changed, {percent(share)}"),
-                f"Prediction for the slice, for its mirror, and what differs once mirrored back: {percent(share)}.",
+                f"Prediction for the picture, for its mirror, and what differs once mirrored back: {percent(share)}.",
             )
         )
     return _key(task.classes) + f'<div class="grid">{"".join(figures)}</div>'
@@ -54,7 +57,7 @@ def _figure(title: str, first: str, second: str, third: str, text: str) -> str:
 
 
 def _key(classes: tuple[str, ...]) -> str:
-    entries = [*zip(pictures.COLOURS, classes, strict=True), (pictures.CHANGED, "changed by mirroring")]
+    entries = [*zip(pictures.colours(len(classes)), classes, strict=True), (pictures.CHANGED, "changed by mirroring")]
     items = "".join(f'<li><i style="background:{colour}"></i>{escape(name)}</li>' for colour, name in entries)
     return f'<ul class="key">{items}</ul>'
 
@@ -63,22 +66,21 @@ def answers(experiment: Experiment) -> str:
     """A few pictures, and every row's class for each and for its mirror."""
     task = experiment.task
     testing = task.testing(0)
-    order = torch.linspace(0, len(testing.pictures) - 1, SHOWN).round().long()
-    shown, truth = testing.pictures[order], [task.classes[index] for index in testing.truth[order]]
+    order = torch.linspace(0, length(testing.pictures) - 1, SHOWN).round().long()
+    pairs = [testing.pictures[int(index)] for index in order]
+    shown, truth = torch.stack([picture for picture, _ in pairs]), [task.classes[int(target)] for _, target in pairs]
     flip = axes(task.kind[0])
-    images = [
-        pictures.grey(picture[0], f"A picture of class {name}") for picture, name in zip(shown, truth, strict=True)
-    ]
+    images = [pictures.grey(picture, f"A picture of class {name}") for picture, name in zip(shown, truth, strict=True)]
     head = "<th scope='col'>row</th>" + "".join(
         f'<th scope="col">{image}{escape(name)}</th>' for image, name in zip(images, truth, strict=True)
     )
     body = []
     for name, predict in experiment.predictors(task.samples[-1], 0).items():
         title = next(row.title for row in experiment.rows if row.name == name)
-        pairs = zip(predict(shown), predict(shown.flip(flip)), truth, strict=True)
+        answered = zip(predict(shown), predict(shown.flip(flip)), truth, strict=True)
         texts = "".join(
             f"<td>{_answer(one, task.classes, name)}<br>{_answer(two, task.classes, name)}</td>"
-            for one, two, name in pairs
+            for one, two, name in answered
         )
         body.append(f'<tr><th scope="row">{escape(title)}</th>{texts}</tr>')
     return (

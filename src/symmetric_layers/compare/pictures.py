@@ -3,15 +3,18 @@
 import base64
 from html import escape
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.image import imsave
 from torch import Tensor, nn
 
 from symmetric_layers import Plan, plan
 from symmetric_layers.compare.data import IGNORE
-from symmetric_layers.torch import SymmetricConv2d
+from symmetric_layers.torch import SymmetricConv2d, SymmetricConv3d
 
 COLOURS = ("#56b4e9", "#e69f00", "#f7f3d6")  # told apart without colour vision, too: by lightness
 CHANGED = "#d50032"
@@ -19,23 +22,36 @@ BACKGROUND = "#16191d"
 _CELL, _GAP, _PAD, _WIDTH = 9, 5, 5, 350
 
 
+def colours(count: int) -> tuple[str, ...]:
+    """One colour for each class."""
+    if count <= len(COLOURS):
+        return COLOURS[:count]
+    return tuple(to_hex(colormaps["turbo"](0.05 + 0.9 * place / (count - 1))) for place in range(count))
+
+
+def plane(values: Tensor) -> Tensor:
+    """The middle plane of a volume; what is flat stays as it is."""
+    return values[len(values) // 2] if values.dim() > 2 else values
+
+
 def grey(picture: Tensor, alt: str) -> str:
-    """A picture `(H, W)` in shades of grey, as an `<img>`."""
-    low, high = (float(value) for value in picture.quantile(torch.tensor([0.005, 0.995])))
-    shades = ((picture - low) / max(high - low, 1e-6)).clamp(0, 1)
-    return _image(shades[..., None].expand(-1, -1, 3).numpy(), alt)
+    """A picture `(C, *positions)` in shades of grey, or in colours if it has three channels, as an `<img>`."""
+    flat = torch.stack([plane(channel) for channel in picture])
+    flat = flat if len(flat) == 3 else flat[:1].expand(3, -1, -1)
+    low, high = np.quantile(flat.numpy(), [0.005, 0.995])
+    return _image(((flat - low) / max(high - low, 1e-6)).clamp(0, 1).movedim(0, -1).numpy(), alt)
 
 
-def classes(found: Tensor, region: Tensor, alt: str) -> str:
-    """A map of classes `(H, W)` inside its region, as an `<img>`."""
-    palette = np.stack([_rgb(colour) for colour in (*COLOURS, BACKGROUND)])
-    return _image(palette[torch.where(region, found, len(COLOURS)).clamp(min=0).numpy()], alt)
+def classes(found: Tensor, region: Tensor, count: int, alt: str) -> str:
+    """A map of classes inside its region, as an `<img>`."""
+    palette = np.stack([_rgb(colour) for colour in (*colours(count), BACKGROUND)])
+    return _image(palette[plane(torch.where(region, found, count)).clamp(min=0).numpy()], alt)
 
 
 def marks(changed: Tensor, region: Tensor, alt: str) -> str:
     """Which pixels of the region changed, as an `<img>`."""
     palette = np.stack([_rgb(colour) for colour in (BACKGROUND, "#6b737c", CHANGED)])
-    return _image(palette[torch.where(region, 1 + (changed & region).long(), 0).numpy()], alt)
+    return _image(palette[plane(torch.where(region, 1 + (changed & region).long(), 0)).numpy()], alt)
 
 
 def is_known(truth: Tensor) -> Tensor:
@@ -49,17 +65,19 @@ def _rgb(colour: str) -> np.ndarray:
 
 def _image(pixels: np.ndarray, alt: str) -> str:
     buffer = BytesIO()
-    imsave(buffer, np.repeat(np.repeat(pixels, 3, 0), 3, 1), format="png")
+    times = max(1, round(250 / max(pixels.shape[:2])))  # small ones are drawn larger, pixel by pixel
+    imsave(buffer, np.repeat(np.repeat(pixels, times, 0), times, 1), format="png")
     code = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img src="data:image/png;base64,{code}" alt="{escape(alt)}">'
 
 
-def orbits(layer: nn.Conv2d, alt: str) -> str:
+def orbits(layer: nn.Module, alt: str) -> str:
     """The filters of a first layer as an SVG: the members of an orbit in one frame, free filters without one."""
     weight, bank = _bank(layer)
-    filters = (weight.detach()[:, 0] / weight.detach().abs().max()).tolist()
+    weight = weight.detach()[:, 0] / weight.detach().abs().max()
+    filters = [plane(one).tolist() for one in weight]
     groups = [orbit.members for orbit in bank.orbits] + [(index,) for index in bank.free]
-    side = _CELL * len(filters[0])
+    side = _CELL * max(len(filters[0]), len(filters[0][0]))
     parts, x, y, height = [], 1, 1, side + 2 * _PAD
     for members in groups:
         width = len(members) * (side + _GAP) - _GAP + 2 * _PAD
@@ -74,11 +92,11 @@ def orbits(layer: nn.Conv2d, alt: str) -> str:
     return f"<svg {whole}>{''.join(parts)}</svg>"
 
 
-def _bank(layer: nn.Conv2d) -> tuple[Tensor, Plan]:
+def _bank(layer: Any) -> tuple[Tensor, Plan]:
     """All filters of a layer, and which are mirrors of which."""
-    if isinstance(layer, SymmetricConv2d):
-        return layer.full_weight(), layer.plan  # type: ignore[return-value]
-    return layer.weight, plan(None, layer.out_channels, 2)
+    if isinstance(layer, SymmetricConv2d | SymmetricConv3d):
+        return layer.full_weight(), layer.plan or plan(None, layer.out_channels, layer.weight.dim() - 2)
+    return layer.weight, plan(None, layer.out_channels, layer.weight.dim() - 2)
 
 
 def _filter(rows: list[list[float]], x: int, y: int) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from torch import nn
-
-from symmetric_layers.compare import panels, pictures
-from symmetric_layers.compare.data import Task
-from symmetric_layers.compare.experiment import Experiment, Run
+from symmetric_layers.compare import plots
+from symmetric_layers.compare.data import Told
+from symmetric_layers.compare.results import read
+from symmetric_layers.compare.rows import ROWS
 from symmetric_layers.compare.summary import Line, changes, lines
 from symmetric_layers.compare.table import caption, cells, header
 
@@ -30,34 +29,53 @@ _READING = (
 )
 
 
-def write(experiment: Experiment) -> Path:
+def redraw(folder: Path) -> Path:
+    """Draws the report again, from results.json alone, and says where."""
+    return write(folder, read(folder / "results.json", "FOLDER"))
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> Path:
     """Writes the report of the finished runs, and says where."""
-    table = lines(experiment.rows, experiment.seeds, experiment.task, experiment.results)
     template = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    path = experiment.results.folder / "report.html"
+    path = folder / "report.html"
     part = path.with_suffix(".part")
-    part.write_text(template.substitute(_parts(experiment, table)), encoding="utf-8")
+    part.write_text(template.substitute(_parts(content)), encoding="utf-8")
     os.replace(part, path)
     return path
 
 
-def _parts(experiment: Experiment, table: list[Line]) -> dict[str, str]:
-    task, content = experiment.task, experiment.results.content
+def told(content: Mapping[str, Any]) -> Told:
+    """What results.json says of the task."""
+    parts: dict[str, Any] = {}
+    for name, value in content["told"].items():
+        parts[name] = tuple(value) if isinstance(value, list) else value
+    return Told(**parts)
+
+
+def table_of(content: Mapping[str, Any]) -> list[Line]:
+    """The table of the rows that were asked for last."""
+    rows = tuple(row for row in ROWS if row.name in content["rows"])
+    return lines(rows, content["seeds"], told(content), content)
+
+
+def _parts(content: Mapping[str, Any]) -> dict[str, str]:
+    task, table = told(content), table_of(content)
     return {
         "title": escape(task.title),
         "said": _paragraphs([*content["sentences"], *changes(task, table)]),
         "table": _table(task, table),
         "about": _paragraphs(task.about),
-        "shown": "One slice, and its mirror" if task.maps else "Some pictures, and their mirrors",
-        "pictures": panels.maps(experiment) if task.maps else panels.answers(experiment),
-        "filters": _filters(experiment),
+        "plots": plots.drawn(task, table),
+        "shown": "One picture, and its mirror" if task.maps else "Some pictures, and their mirrors",
+        "pictures": content["drawings"].get("pictures", ""),
+        "filters": content["drawings"].get("filters", ""),
         "reading": _paragraphs(_reading(task, table)),
         "command": escape(content["command"]),
         "settings": _list({**content["settings"], **content["versions"], **content["machine"]}),
     }
 
 
-def _table(task: Task, table: list[Line]) -> str:
+def _table(task: Told, table: list[Line]) -> str:
     head = "".join(f'<th scope="col">{escape(name).replace(_BREAK, "<br>")}</th>' for name in header(task))
     body = []
     for line in table:
@@ -72,22 +90,7 @@ def _cell(text: str, is_name: bool) -> str:
     return f'<th scope="row">{escape(text)}</th>' if is_name else f"<td>{escape(text)}</td>"
 
 
-def _filters(experiment: Experiment) -> str:
-    figures = []
-    for row in experiment.rows:
-        if row.average or (row.augment and any(other.name == "plain" for other in experiment.rows)):
-            continue
-        net, _ = experiment.load(Run(experiment.task.samples[0], row, 0))
-        drawn = pictures.orbits(_first_layer(net), f"First-layer filters of the row {row.title}")
-        figures.append(f"<figure><h3>{escape(row.title)}</h3>{drawn}</figure>")
-    return "".join(figures)
-
-
-def _first_layer(net: nn.Module) -> nn.Conv2d:
-    return next(module for module in net.modules() if isinstance(module, nn.Conv2d))
-
-
-def _reading(task: Task, table: list[Line]) -> list[str]:
+def _reading(task: Told, table: list[Line]) -> list[str]:
     twins = [run["largest_difference"] for line in table if line.row.net in ("twin", "wide") for run in line.runs]
     words: dict[str, Any] = {"trained": task.sides[0], "other": task.sides[1], "largest": max(twins, default=0.0)}
     return [text.format(score=task.score, unit=task.unit.capitalize(), **words) for text in _READING]

@@ -9,7 +9,8 @@ from typing import Any
 
 from symmetric_layers import SymmetryError, __version__
 
-FORMAT = 1
+FORMAT = 2
+_PARTS = {"settings", "versions", "runs", "milliseconds", "told", "rows", "seeds", "drawings"}
 PACKAGES = ("torch", "lightning", "monai", "torchmetrics", "numpy", "nilearn", "scikit-learn", "scikit-image")
 
 
@@ -24,9 +25,10 @@ class Results:
         self.path = folder / "results.json"
         here = {"settings": settings, "versions": versions()}
         self.content: dict[str, Any] = {"format": FORMAT, "command": command, **json.loads(json.dumps(here))}
-        self.content |= {"machine": machine(), "runs": [], "milliseconds": {}, "sentences": []}
+        self.content |= {"machine": machine(), "runs": [], "milliseconds": {}, "sentences": [], "told": {}}
+        self.content |= {"rows": [], "seeds": 0, "drawings": {}}
         if self.path.exists():
-            self._continue(_read(self.path))
+            self._continue(read(self.path))
         self.write()
 
     def _continue(self, before: dict[str, Any]) -> None:
@@ -100,14 +102,15 @@ def machine() -> dict[str, Any]:
     return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path, option: str = "--out") -> dict[str, Any]:
+    """The content of a file that this command wrote."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] == FORMAT and {"settings", "versions", "runs", "milliseconds"} <= content.keys():
+        if content["format"] == FORMAT and content.keys() >= _PARTS:
             return dict(content)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise SymmetryError(
-        f"--out: {str(path)!r} is not what this command writes. Expected its own results.json, or none. "
-        "Choose another --out, or delete the file."
+        f"{option}: {str(path)!r} is not what this command writes. Expected its own results.json"
+        + (", or none. Choose another --out, or delete the file." if option == "--out" else ". Name another folder.")
     )

@@ -1,16 +1,19 @@
 """Means and spreads over seeds, and the sentences that follow from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+from scipy.stats import bootstrap
 from scipy.stats import t as student
 
-from symmetric_layers.compare.data import Task
-from symmetric_layers.compare.results import Results
+from symmetric_layers.compare.data import Task, Told
 from symmetric_layers.compare.rows import Row
+
+RESAMPLED = 8  # seeds from which on the bootstrap is to be trusted
 
 
 @dataclass(frozen=True)
@@ -31,45 +34,60 @@ class Line:
         return fmean(self.values(name).values())
 
 
-def lines(rows: Sequence[Row], seeds: int, task: Task, results: Results) -> list[Line]:
-    """The table, as far as it is finished."""
+def lines(rows: Sequence[Row], seeds: int, task: Task | Told, content: Mapping[str, Any]) -> list[Line]:
+    """The table, as far as it is finished, from the content of results.json."""
     found = []
+    known = {(run["samples"], run["row"], run["seed"]): run for run in content["runs"]}
     for samples in task.samples:
         for row in rows:
-            runs = [results.find(samples, row.name, seed) for seed in range(seeds)]
+            runs = [known.get((samples, row.name, seed)) for seed in range(seeds)]
             finished = tuple(run for run in runs if run is not None)
             if finished:
-                found.append(Line(row, samples, finished, results.content["milliseconds"].get(row.name)))
+                found.append(Line(row, samples, finished, content["milliseconds"].get(row.name)))
     return found
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The paired difference of two rows over the seeds both have, and the half-width of its 95% interval."""
+    """The paired difference of two rows over the seeds both have, and its 95% interval."""
 
     mean: float
-    half: float | None  # None where one seed shows no spread
+    low: float | None  # None where one seed shows no spread
+    high: float | None
     seeds: int
 
     @property
     def verdict(self) -> str:
         """`'more'`, `'less'`, or `'none'` where the seeds do not show one."""
-        if self.half is None or abs(self.mean) <= self.half:
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "none"
-        return "more" if self.mean > 0 else "less"
+        return "more" if self.low > 0 else "less"
 
 
 def difference(one: Line, other: Line, name: str) -> Difference:
     """One row minus another, seed by seed."""
     ours, theirs = one.values(name), other.values(name)
     pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    mean = fmean(pairs) if pairs else 0.0
+    return Difference(mean, *_interval(pairs), len(pairs))
+
+
+def _interval(pairs: Sequence[float]) -> tuple[float | None, float | None]:
+    """Of the mean, at 95%: Student's for few seeds, the bootstrap's for many.
+
+    Three values drawn from three are nearly always among the same three: the bootstrap would call every difference
+    shown that has one sign in all three, a quarter of all where there is none.
+    """
     if len(pairs) < 2:
-        return Difference(pairs[0] if pairs else 0.0, None, len(pairs))
-    half = float(student.ppf(0.975, len(pairs) - 1)) * stdev(pairs) / sqrt(len(pairs))
-    return Difference(fmean(pairs), half, len(pairs))
+        return None, None
+    if len(pairs) < RESAMPLED or len(set(pairs)) == 1:
+        half = float(student.ppf(0.975, len(pairs) - 1)) * stdev(pairs) / sqrt(len(pairs))
+        return fmean(pairs) - half, fmean(pairs) + half
+    found = bootstrap((list(pairs),), np.mean, confidence_level=0.95, method="BCa", rng=np.random.default_rng(0))
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def sentences(task: Task, table: Sequence[Line]) -> list[str]:
+def sentences(task: Task | Told, table: Sequence[Line]) -> list[str]:
     """What the runs say, whatever it is: per number of training pictures, at most two sentences."""
     said: list[str] = []
     for samples in task.samples:
@@ -85,33 +103,35 @@ def sentences(task: Task, table: Sequence[Line]) -> list[str]:
     return said or ["No twin and plain network together: nothing to compare."]
 
 
-def _against(task: Task, twin: Line, rival: Line) -> str:
-    gap = difference(twin, rival, "other")
+def _against(task: Task | Told, twin: Line, rival: Line) -> str:
+    side = ("trained", "other")[task.asked]
+    gap = difference(twin, rival, side)
     shown = {"more": "the twin is better", "less": "the twin is worse", "none": "no difference shown"}[gap.verdict]
     share = twin.mean("weights") / rival.mean("weights")
     ours, theirs = twin.runs[0]["passes"], rival.runs[0]["passes"]
     passes = f"{_passes(ours)} instead of {theirs}" if ours != theirs else f"as many passes ({ours})"
     return (
-        f"{task.score.capitalize()} on the side {task.sides[1]!r}: {twin.mean('other'):.3f} for {twin.row.title!r}, "
-        f"{rival.mean('other'):.3f} for {rival.row.title!r}: {shown} ({_paired(gap)}); "
+        f"{task.score.capitalize()} on the side {task.sides[task.asked]!r}: {twin.mean(side):.3f} for "
+        f"{twin.row.title!r}, {rival.mean(side):.3f} for {rival.row.title!r}: {shown} ({_paired(gap)}); "
         f"the twin has {share:.0%} of the weights and takes {passes}."
     )
 
 
-def _cost(task: Task, twin: Line, plain: Line) -> str:
+def _cost(task: Task | Told, twin: Line, plain: Line) -> str:
     gap = difference(twin, plain, "trained")
     start = {
         "more": "Symmetry helps",
         "less": "Symmetry costs",
         "none": "Symmetry is shown neither to cost nor to help",
     }[gap.verdict]
+    where = f"{'the side it was trained on, ' if task.asked else ''}{task.sides[0]!r}"
     return (
-        f"{start} on the side it was trained on, {task.sides[0]!r}: {twin.mean('trained'):.3f} for "
+        f"{start} on {where}: {twin.mean('trained'):.3f} for "
         f"{twin.row.title!r}, {plain.mean('trained'):.3f} for {plain.row.title!r} ({_paired(gap)})."
     )
 
 
-def changes(task: Task, table: Sequence[Line]) -> list[str]:
+def changes(task: Task | Told, table: Sequence[Line]) -> list[str]:
     """What mirroring the picture changes, per number of training pictures."""
     said = []
     for samples in task.samples:
@@ -124,14 +144,14 @@ def changes(task: Task, table: Sequence[Line]) -> list[str]:
     return said
 
 
-def _start(task: Task, samples: int) -> str:
+def _start(task: Task | Told, samples: int) -> str:
     return f"With {samples} training pictures: " if len(task.samples) > 1 else ""
 
 
 def _paired(gap: Difference) -> str:
-    if gap.half is None:
+    if gap.low is None or gap.high is None:
         return f"difference {gap.mean:+.3f}, and one seed shows no spread"
-    return f"paired difference {gap.mean:+.3f} ± {gap.half:.3f}, 95% interval over {gap.seeds} seeds"
+    return f"paired difference {gap.mean:+.3f}, 95% interval {gap.low:+.3f} to {gap.high:+.3f} over {gap.seeds} seeds"
 
 
 def _passes(number: int) -> str:

@@ -5,18 +5,18 @@ from statistics import stdev
 
 from rich.table import Table
 
-from symmetric_layers.compare.data import Task
+from symmetric_layers.compare.data import Task, Told
 from symmetric_layers.compare.summary import Line, percent
 
 
-def header(task: Task) -> list[str]:
+def header(task: Task | Told) -> list[str]:
     """The names of the columns."""
     many = ["training\npictures"] if len(task.samples) > 1 else []
     sides = [f"{task.score}\n{side}" for side in task.sides]
     return [*many, "", *sides, f"{task.unit}\nchanged", "weights", "passes", "seconds\nto train", "ms to\npredict"]
 
 
-def cells(task: Task, line: Line) -> list[str]:
+def cells(task: Task | Told, line: Line) -> list[str]:
     """One row of the table."""
     many = [str(line.samples)] if len(task.samples) > 1 else []
     return [
@@ -41,7 +41,7 @@ def caption(table: Sequence[Line]) -> str:
     return f"Mean ± standard deviation over {seeds} seeds."
 
 
-def draw(task: Task, table: Sequence[Line]) -> Table:
+def draw(task: Task | Told, table: Sequence[Line]) -> Table:
     """The table for the terminal."""
     drawn = Table(title=task.title, caption=caption(table), caption_justify="left", title_justify="left")
     for name in header(task):

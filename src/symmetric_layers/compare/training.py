@@ -11,114 +11,127 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
 
-from symmetric_layers.compare.data import IGNORE, Task
-from symmetric_layers.compare.models import build
+from symmetric_layers.compare.data import Task
+from symmetric_layers.compare.learner import Learner
 from symmetric_layers.compare.rows import Row
-from symmetric_layers.letters import axes
-
-
-class Learner(pl.LightningModule):
-    """One network, its loss and its optimizer."""
-
-    weights: Tensor
-
-    def __init__(self, net: nn.Module, task: Task, row: Row, steps: int, weights: Tensor, seed: int) -> None:
-        super().__init__()
-        self.net, self.task, self.row, self.steps = net, task, row, steps
-        self.register_buffer("weights", weights, persistent=False)
-        self.random = torch.Generator().manual_seed(seed)
-
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        """The loss of one batch: cross-entropy over what has a label."""
-        pictures, targets = batch
-        if self.row.augment:
-            pictures, targets = mirror_some(pictures, targets, self.task.kind, self.random)
-        return F.cross_entropy(self.net(pictures), targets, self.weights, ignore_index=IGNORE)
-
-    def configure_optimizers(self) -> Any:
-        """AdamW under a one-cycle schedule."""
-        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.task.rate, weight_decay=self.task.decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.task.rate, total_steps=self.steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def mirror_some(pictures: Tensor, targets: Tensor, kind: str, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mirrors each picture, and its map where the targets are maps, along each letter with probability one half."""
-    for letter in kind:
-        coin = torch.rand(len(pictures), generator=random) < 0.5
-        pictures = torch.where(coin[:, None, None, None], pictures.flip(axes(letter)), pictures)
-        if targets.dim() > 1:
-            targets = torch.where(coin[:, None, None], targets.flip(axes(letter)), targets)
-    return pictures, targets
-
-
-def class_weights(targets: Tensor, classes: int) -> Tensor:
-    """Rare classes count more: one over the square root of the frequency, with mean 1."""
-    seen = targets[targets != IGNORE]
-    weights = torch.bincount(seen, minlength=classes).clamp(min=1).double().rsqrt()
-    return (weights / weights.mean()).float()
+from symmetric_layers.compare.twins import build
 
 
 class Ticks(pl.Callback):
-    """Tells a progress bar of every batch."""
+    """Tells a progress bar of every batch, and counts seconds across interruptions."""
 
     def __init__(self, tick: Callable[[], None]) -> None:
         self.tick = tick
+        self.before = 0.0
+        self.began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long the training has taken so far."""
+        return self.before + time.perf_counter() - self.began
 
     def on_train_batch_end(self, *_: Any) -> None:
         """One batch is done."""
         self.tick()
 
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds of the epochs that need not be repeated."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the count."""
+        self.before = state_dict["seconds"]
+
 
 def train(
     task: Task, row: Row, samples: int, seed: int, epochs: int, path: Path, tick: Callable[[], None] = lambda: None
 ) -> None:
-    """Trains the network of a row and writes it, with the seconds it took, to a checkpoint."""
-    steps = epochs * task.batches
-    pictures, targets = task.training(samples, seed, steps * task.batch)
+    """Trains the network of a row and writes it, with the seconds it took, to a checkpoint.
+
+    After every epoch the training is written down beside it; one that was cut off goes on from there.
+    """
+    lesson = task.training(samples, seed, epochs * task.batches * task.batch)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build(task, row.net)
-        learner = Learner(net, task, row, steps, class_weights(targets, len(task.classes)), seed)
-        began = time.perf_counter()
-        trainer = _fit(learner, DataLoader(TensorDataset(pictures, targets), task.batch), steps, Ticks(tick))
-    seconds = time.perf_counter() - began
-    state = {"seconds": seconds, "settings": task.settings(epochs)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+        learner = Learner(build(task, row.net), task, row, lesson, epochs, seed)
+        ticks, best = Ticks(tick), _best(path, learner)
+        trainer = _fit(learner, epochs, [ticks, best], _left(path))
+    if learner.validation is not None:
+        learner.load_state_dict(_read(Path(best.best_model_path))["state_dict"])
+    state = {"seconds": ticks.seconds, "settings": task.settings(epochs)}
     learner.on_save_checkpoint = lambda checkpoint: checkpoint.update(state)  # type: ignore[method-assign]
+    part = path.with_suffix(".part")
     trainer.save_checkpoint(part, weights_only=True)
     os.replace(part, path)
+    for other in path.parent.glob(f"{path.stem}.*.running"):
+        other.unlink()
 
 
-def _fit(learner: Learner, batches: DataLoader, steps: int, ticks: Ticks) -> pl.Trainer:
+def _best(path: Path, learner: Learner) -> ModelCheckpoint:
+    """Keeps the last epoch, to go on from, and the best one, if there are validation pictures to tell."""
+    kept = ModelCheckpoint(
+        path.parent,
+        filename=f"{path.stem}.best",
+        monitor=None if learner.validation is None else "validation",
+        mode="max",
+        save_last=learner.validation is not None,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    kept.CHECKPOINT_NAME_LAST = f"{path.stem}.last"
+    kept.FILE_EXTENSION = ".running"
+    return kept
+
+
+def _left(path: Path) -> Path | None:
+    """What an earlier training that was cut off has left to go on from."""
+    for name in ("last", "best"):
+        left = path.with_name(f"{path.stem}.{name}.running")
+        if left.is_file():
+            try:
+                _read(left)
+            except (RuntimeError, EOFError, OSError, ValueError):  # cut off while it was written
+                left.unlink()
+            else:
+                return left
+    return None
+
+
+def _fit(learner: Learner, epochs: int, callbacks: list[pl.Callback], left: Path | None) -> pl.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    before = signal.getsignal(signal.SIGINT)
+    before, deterministic = signal.getsignal(signal.SIGINT), torch.are_deterministic_algorithms_enabled()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # it advises on workers; the data are in memory
         trainer = pl.Trainer(
             accelerator="cpu",  # the nets are small, and the same command gives the same numbers
-            max_steps=steps,
-            callbacks=[ticks],
+            max_epochs=epochs,
+            callbacks=callbacks,
             logger=False,
-            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
             enable_progress_bar=False,
             enable_model_summary=False,
             deterministic=True,
         )
         try:
-            trainer.fit(learner, batches)
+            trainer.fit(learner, ckpt_path=left, weights_only=True)
         except SystemExit as stop:  # what Lightning makes of Ctrl-C, deaf to a second one
             raise KeyboardInterrupt from stop
         finally:
             signal.signal(signal.SIGINT, before)
+            torch.use_deterministic_algorithms(deterministic)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return trainer
+
+
+def _read(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def load(task: Task, row: Row, path: Path, epochs: int) -> tuple[nn.Module, float] | None:
@@ -128,6 +141,7 @@ def load(task: Task, row: Row, path: Path, epochs: int) -> tuple[nn.Module, floa
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state.get("settings") != task.settings(epochs):
         return None
-    net = build(task, row.net)
+    with torch.random.fork_rng(devices=[]):
+        net = build(task, row.net)
     net.load_state_dict({name.removeprefix("net."): value for name, value in state["state_dict"].items()})
     return net.eval(), state["seconds"]

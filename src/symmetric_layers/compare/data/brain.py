@@ -10,6 +10,7 @@ from nilearn import datasets
 from torch import Tensor
 
 from symmetric_layers.compare.data import IGNORE, Exam, Task
+from symmetric_layers.compare.data.memory import exam, lesson
 
 ROWS, COLUMNS = 93, 77  # both one more than a multiple of four: pooling twice keeps the midline in the middle
 MIDLINE = COLUMNS // 2
@@ -93,7 +94,7 @@ def testing(seed: int) -> Exam:
     random = np.random.RandomState(seed + 10_000)
     seen = torch.stack([perturb(pictures[index], random) for index in chosen])
     truth = tissue[chosen]
-    return Exam(seen, truth, ((seen, left(truth)), (seen, right(truth))), truth != IGNORE)
+    return exam((seen, truth), (seen, left(truth)), (seen, right(truth)))
 
 
 TASK = Task(
@@ -115,11 +116,12 @@ TASK = Task(
     sides=("left, labelled", "right, unlabelled"),
     classes=("other", "grey matter", "white matter"),
     samples=(6,),
+    shape=(1, ROWS, COLUMNS),
     widths=(8, 16, 32),
     batch=4,
     batches=15,
     epochs=10,
     rate=2e-2,
-    training=training,
+    training=lesson(training, 3),
     testing=testing,
 )

@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from symmetric_layers.compare.data import Exam, Task
+from symmetric_layers.compare.data.memory import exam, lesson
 
 TESTED = 797
 
@@ -34,7 +35,7 @@ def testing(seed: int) -> Exam:
     pictures, classes = digits()
     chosen = np.random.RandomState(seed).permutation(len(pictures))[:TESTED]
     seen, truth = pictures[chosen], classes[chosen]
-    return Exam(seen, truth, ((seen, truth), (seen.flip(-1), truth)))
+    return exam((seen, truth), (seen, truth), (seen.flip(-1), truth))
 
 
 TASK = Task(
@@ -53,11 +54,12 @@ TASK = Task(
     sides=("as written", "mirrored"),
     classes=tuple("0123456789"),
     samples=(1000, 100),
+    shape=(1, 8, 8),
     widths=(8, 16, 32),
     batch=50,
     batches=20,
     epochs=8,
     rate=1e-2,
-    training=training,
+    training=lesson(training, 10),
     testing=testing,
 )

@@ -8,6 +8,7 @@ from skimage.data import lfw_subset
 from torch import Tensor
 
 from symmetric_layers.compare.data import Exam, Task
+from symmetric_layers.compare.data.memory import exam, lesson
 
 SIZE = 25
 MIDDLE = SIZE // 2
@@ -43,7 +44,7 @@ def testing(seed: int) -> Exam:
     pictures, classes = patches()
     chosen = np.random.RandomState(seed).permutation(len(pictures))[TASK.samples[0] :]
     seen, truth = cover(pictures[chosen], "right"), classes[chosen]
-    return Exam(seen, truth, ((seen, truth), (cover(pictures[chosen], "left"), truth)))
+    return exam((seen, truth), (seen, truth), (cover(pictures[chosen], "left"), truth))
 
 
 TASK = Task(
@@ -63,11 +64,12 @@ TASK = Task(
     sides=("left half seen", "right half seen"),
     classes=("no face", "face"),
     samples=(100,),
+    shape=(1, SIZE, SIZE),
     widths=(8, 16, 32),
     batch=20,
     batches=10,
     epochs=8,
     rate=1e-2,
-    training=training,
+    training=lesson(training, 2),
     testing=testing,
 )

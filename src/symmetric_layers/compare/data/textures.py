@@ -8,6 +8,7 @@ from skimage.data import brick, grass, gravel
 from torch import Tensor
 
 from symmetric_layers.compare.data import Exam, Task
+from symmetric_layers.compare.data.memory import exam, lesson
 
 SIZE = 32
 NOISE = 1.0  # in deviations of the patch
@@ -43,7 +44,7 @@ def training(samples: int, seed: int, count: int) -> tuple[Tensor, Tensor]:
 def testing(seed: int) -> Exam:
     """Patches from the right halves, as photographed and mirrored along both axes."""
     seen, truth = patches(TESTED, (256, 512), np.random.RandomState(seed + 10_000))
-    return Exam(seen, truth, ((seen, truth), (seen.flip((-1, -2)), truth)))
+    return exam((seen, truth), (seen, truth), (seen.flip((-1, -2)), truth))
 
 
 TASK = Task(
@@ -62,11 +63,12 @@ TASK = Task(
     sides=("as photographed", "mirrored"),
     classes=("brick", "grass", "gravel"),
     samples=(24,),
+    shape=(1, SIZE, SIZE),
     widths=(8, 16, 32),
     batch=12,
     batches=10,
     epochs=10,
     rate=1e-2,
-    training=training,
+    training=lesson(training, 3),
     testing=testing,
 )
