@@ -26,7 +26,7 @@ def comparison() -> str:
     task = load("brain")
     results = Results(COMPARED, task.settings(None), "symmetric-layers compare --data=brain --seeds=3")
     seeds = 1 + max(run["seed"] for run in results.runs)
-    found = lines(ROWS, seeds, task, results)
+    found = lines(ROWS, seeds, task, results.content)
     names = [name.replace("\n", " ") for name in header(task)]
     rows = [cells(task, line) for line in found]
     where = f"`make demo` on {machine()}. {caption(found)}"
