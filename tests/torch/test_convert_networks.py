@@ -174,9 +174,23 @@ def test_converted_networks_go_back_to_ordinary_layers(name):
 def test_a_network_of_the_size_of_nnunet_is_converted_in_seconds():
     model = monai.DynUNet(3, 1, 3, [3] * 6, [1, 2, 2, 2, 2, 2], [2] * 5, deep_supervision=True, deep_supr_num=3)
     before = time.process_time()
-    new = equivariant(model, "hvz", example=torch.randn(1, 1, 32, 32, 64), measure=False)
+    new = equivariant(model, "hvz", example=torch.randn(1, 1, 128, 128, 128), measure=False)
     assert time.process_time() - before < 5
     assert weights(new) == weights(model) // 8
+
+
+class Asking(nn.Sequential):
+    """Looks at its numbers on the way."""
+
+    def forward(self, x):
+        return super().forward(x / max(float(x.abs().max()), 1e-3))
+
+
+def test_a_network_that_asks_for_numbers_is_followed_with_numbers():
+    model = Asking(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3))
+    new = equivariant(model, "hv", example=torch.randn(1, 1, 8, 9))
+    assert type(new) is Asking
+    assert law_error(new.double(), torch.randn(1, 1, 8, 9, dtype=torch.float64), "hv") <= 1e-12
 
 
 def test_the_first_convolution_lifts_and_the_last_one_comes_back():

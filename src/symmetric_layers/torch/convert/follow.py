@@ -191,8 +191,8 @@ class Follower(TorchFunctionMode):
                 _set(output, mark if output.dim() == tensor.dim() else mark._replace(dim=None))
             return
         shape = [-1 if axis == mark.dim else 1 for axis in range(tensor.dim())]
-        count = tensor.shape[mark.dim]
-        numbers = torch.arange(count, dtype=torch.int32, device=tensor.device).reshape(shape).expand(tensor.shape)
+        count, where = tensor.shape[mark.dim], "cpu" if tensor.is_meta else tensor.device
+        numbers = torch.arange(count, dtype=torch.int32, device=where).reshape(shape).expand(tensor.shape)
         moved = func(*[numbers if value is tensor else value for value in args], **kwargs)
         for output, (_, seen) in zip(outputs, tensors(moved), strict=True):
             _set(output, _found(seen, mark, name))

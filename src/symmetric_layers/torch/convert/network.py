@@ -8,7 +8,7 @@ from torch import nn
 
 from symmetric_layers.errors import SymmetryError, one_of, whole_number, yes_or_no
 from symmetric_layers.letters import canonical_kind, orbit_size
-from symmetric_layers.torch.answers import call, tensors
+from symmetric_layers.torch.answers import call, mapped, tensors
 from symmetric_layers.torch.convert.banks import Start
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.measure import law_error, refuse_breach, refuse_other_than_average, run_once
@@ -193,8 +193,16 @@ def _rank(example: Any) -> int:
 
 
 def _followed(model: nn.Module, example: Any, kept: list[str]) -> Follower:
-    """Follows the example through a copy of the model, in evaluation and in training mode."""
-    watched = copy_of(model)
+    """Follows the example through a copy of the model: by its shapes alone, if the model can be run on these."""
+    shapes = mapped(example, lambda tensor: tensor.to("meta"))
+    try:
+        return _follow(copy_of(model).to("meta"), shapes, kept)
+    except Exception:  # whatever asks for numbers, and all that is to be refused in the words for numbers
+        return _follow(copy_of(model), example, kept)
+
+
+def _follow(watched: nn.Module, example: Any, kept: list[str]) -> Follower:
+    """Follows the example through a model, in evaluation and in training mode."""
     follower = Follower(watched, lambda name: inside(name, kept))
     for training in (False, True):
         run_once(follower.follow, watched.train(training), example, training)
