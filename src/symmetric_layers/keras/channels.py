@@ -2,7 +2,8 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -31,6 +32,8 @@ def expand_kernel(kernel: Any, plan: Plan, transposed: bool = False) -> Any:
     bank, inputs = (-2, -1) if transposed else (-1, -2)
     kernel = ops.convert_to_tensor(kernel)
     shape = list(kernel.shape)
+    if _picks() and len(plan.blocks) > 1 and plan.inputs is None:
+        return _pick_mirrors(kernel, plan, bank)
     if plan.groups > 1:
         kernel, inputs = ops.reshape(kernel, [*shape[:-1], plan.groups, shape[-1] // plan.groups]), -3
     if inputs < bank:
@@ -56,6 +59,8 @@ def expand_bias(bias: Any, plan: Plan) -> Any:
     if not plan.orbits:
         return bias
     bias = ops.convert_to_tensor(bias)
+    if _picks():
+        return _pick(bias, plan.representative, 0)
     if plan.groups > 1:
         bias = ops.reshape(bias, [plan.groups, -1])
 
@@ -126,6 +131,28 @@ def _per_run(x: Any, plan: Plan, axis: int, move: Callable[[Any, Block], Any], c
     runs = _split(x, cuts, axis) if cuts else [x]
     moved = [move(run, block) for run, block in zip(runs, plan.blocks, strict=True)]
     return ops.concatenate(moved, axis=axis) if cuts else moved[0]
+
+
+def _picks() -> bool:
+    """Whether entries are best picked by number: where every operation costs more than the numbers that it moves."""
+    return bool(keras.backend.backend() == "torch")
+
+
+def _pick(x: Any, numbers: Sequence[int], axis: int) -> Any:
+    """The entries of these numbers; Keras' own `take` spends most of its time on reading a list."""
+    return x.index_select(axis, ops.convert_to_tensor(array("q", numbers), dtype="int64"))
+
+
+def _pick_mirrors(kernel: Any, plan: Plan, bank: int) -> Any:
+    """The whole bank, picked from the stored filters and all their mirrors."""
+    mirrors = list(dict.fromkeys(plan.mirror))
+    seen = [
+        ops.flip(kernel, axis=[plan.ndim + axis for axis in axes(letters)]) if letters else kernel
+        for letters in mirrors
+    ]
+    pairs = zip(plan.mirror, plan.representative, strict=True)
+    numbers = [mirrors.index(letters) * plan.stored + stored for letters, stored in pairs]
+    return _pick(ops.concatenate(seen, axis=bank), numbers, bank)
 
 
 def _split(x: Any, cuts: list[int], axis: int) -> Any:
