@@ -20,7 +20,7 @@ from symmetric_layers.torch.kernels.operators import answer, spoken
 
 _WORTH_IT = 0.85  # of the ordinary convolution's time, as `cost` foresees it
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
-_WORTH_A_CALL = 3_000_000  # products below which calling an operator costs more than folding saves
+_WORTH_A_CALL = 6_000_000  # products below which calling an operator costs more than folding saves
 
 
 def why_not(job: Job) -> str | None:
@@ -49,8 +49,12 @@ def slower(job: Job) -> str | None:
     if not job.plan.orbits:
         return "no filter has a mirror"
     compiling = torch.compiler.is_compiling()  # compilers must not be made to guard sizes and layouts of pictures
-    if not compiling and not _well_formed(job):
-        return "the host refuses such an input"
+    if not compiling:
+        products = job.x.numel() * job.weight.shape[0] * math.prod(job.kernel_size)
+        if products < _WORTH_A_CALL * math.prod(job.stride):  # asked first: small layers have no time for questions
+            return f"only about {products} products: the call itself would take longer"
+        if not _well_formed(job):
+            return "the host refuses such an input"
     channels_last = not compiling and _is_channels_last(job.x)
     share = _foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size), channels_last)
     apart = not compiling and any(frame.shift for frame in _frames(job))
@@ -58,11 +62,6 @@ def slower(job: Job) -> str | None:
         return (
             f"folding and storing would cost as much as they save: about {share:.0%} of the ordinary convolution's time"
         )
-    if compiling:
-        return None
-    products = job.x.numel() * job.weight.shape[0] * math.prod(job.kernel_size)
-    if products < _WORTH_A_CALL * math.prod(job.stride):
-        return f"only about {products} products: the call itself would take longer"
     return None
 
 

@@ -39,7 +39,7 @@ def conv(job: Job, algorithm: str = "auto") -> Tensor:
 def chosen(job: Job) -> str:
     """The algorithm that `'auto'` takes."""
     for name in _FAST:
-        if _cannot(job, name) is None and _slower(job, name) is None:
+        if _slower(job, name) is None and _cannot(job, name) is None:
             return name
     return "reference"
 

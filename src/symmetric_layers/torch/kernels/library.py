@@ -55,7 +55,7 @@ def _has(library: ctypes.CDLL, name: str) -> bool:
 
 def lanes() -> int:
     """How many floats one instruction works on, on this processor."""
-    return {"avx512": 16, "avx2": 8, "baseline": 4}[instruction_sets()[0]]
+    return {"avx512": 16, "avx2": 8, "baseline": 4}[(*instruction_sets(), "baseline")[0]]
 
 
 @torch.compiler.assume_constant_result
