@@ -6,7 +6,7 @@ BIN := .venv/bin
 TF1 := .venv-tf1/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test test-main test-keras test-tf1 lint bench bench-tf1 readme clean
+.PHONY: setup chromium demo test test-main test-keras test-tf1 lint bench bench-tf1 readme clean
 
 setup: .venv/installed
 
@@ -20,12 +20,19 @@ setup: .venv/installed
 	$(TF1)/python -m pip install --quiet --constraint constraints-tf1.txt tensorflow pytest scikit-learn
 	touch $@
 
+# for the test that opens the report in a browser, and keeps what it looks like in artifacts/
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  { test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } \
+	    >/dev/null 2>&1 || \
+	  echo "No chromium, and none can be installed: the report is not opened in a browser."
+
 demo: setup
 	$(BIN)/symmetric-layers compare --out compare-out
 
 test: test-main test-keras test-tf1
 
-test-main: setup
+test-main: setup chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-keras: setup
@@ -59,4 +66,4 @@ bench-tf1: .venv-tf1/installed
 	PYTHONPATH=src $(TF1)/python benchmarks/tf1_layers.py
 
 clean:
-	rm -rf .venv .venv-tf1 build dist compare-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-tf1 build dist compare-out artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

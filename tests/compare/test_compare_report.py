@@ -2,14 +2,30 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from symmetric_layers.__main__ import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run", "--enable-logging=stderr", "--hide-scrollbars",
+)  # fmt: skip
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"  # kept, to be looked at
+NARROWEST = 500  # of a window; a frame inside can be narrower
+# what reaches beyond the page, and can only be reached by scrolling the whole page
+MEASURE = """<script>
+const wide = [...document.querySelectorAll("main *")].filter(
+  (one) => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest(".wide"));
+console.log("MEASURED", innerWidth, document.documentElement.scrollWidth, document.documentElement.scrollHeight,
+  wide.map((one) => one.tagName).join() || "nothing", "END");
+</script></body>"""
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +80,33 @@ def test_an_unknown_format_is_one_sentence(folder, capsys):
     )
 
 
+def browse(page, place, width, height, *arguments):
+    """Opens a page in a frame of this size; what the browser says, all messages of the console among it."""
+    frame = place / "frame.html"
+    style = f"border: 0; width: {width}px; height: {height}px"
+    frame.write_text(f'<!doctype html><body style="margin: 0"><iframe src="{page.as_uri()}" style="{style}"></iframe>')
+    window = f"--window-size={max(width, NARROWEST)},{height}"
+    profile = f"--user-data-dir={place / 'profile'}"
+    command = [CHROMIUM, *FLAGS, window, profile, *(arguments or ("--dump-dom",)), frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    return done.stderr
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="No chromium here: the page is not opened in a browser.")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_page_without_complaint(folder, tmp_path, width):
-    picture = tmp_path / "page.png"
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars"]
-    size = [f"--window-size={width},1600", f"--screenshot={picture}", f"--user-data-dir={tmp_path / 'profile'}"]
-    page = (folder / "report.html").as_uri()
-    done = subprocess.run([CHROMIUM, *arguments, *size, page], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0
-    assert "CONSOLE" not in done.stderr
+    page, measured = folder / "report.html", tmp_path / "measured.html"
+    measured.write_text(page.read_text().replace("</body>", MEASURE))
+    said = browse(measured, tmp_path, width, 1600)  # says, too, that what a console is told arrives here
+    inner, scrolled, height, wide = re.search(r"MEASURED (\d+) (\d+) (\d+) (.*) END", said).groups()
+    assert (int(inner), int(scrolled), wide) == (width, width, "nothing")
+
+    ARTIFACTS.mkdir(exist_ok=True)
+    picture = ARTIFACTS / f"report-{width}.png"
+    picture.unlink(missing_ok=True)
+    said = browse(page, tmp_path, width, int(height), f"--screenshot={picture}")
+    assert "CONSOLE" not in said
+    with Image.open(picture) as shown:
+        shown.crop((0, 0, width, int(height))).save(picture)
     assert picture.stat().st_size > 20_000
