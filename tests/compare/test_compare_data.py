@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from symmetric_layers.compare.budget import usual
 from symmetric_layers.compare.data import IGNORE, NAMES, brain, digits, faces, load, textures
 from symmetric_layers.compare.data.memory import lesson
 from symmetric_layers.compare.learner import class_weights, mirror_some
@@ -56,8 +57,9 @@ def test_no_label_on_the_right_reaches_a_weight(monkeypatch, tmp_path):
         path = tmp_path / "net.ckpt"
         path.unlink(missing_ok=True)
         short = task.__class__(**{**task.__dict__, "batches": 2})
-        train(short, row, 6, 0, 1, path)
-        return torch.cat([value.flatten().double() for value in load_checkpoint(short, row, path, 1)[0].parameters()])
+        train(short, row, 6, 0, usual(short, 1), path)
+        net, _ = load_checkpoint(short, row, path, usual(short, 1))
+        return torch.cat([value.flatten().double() for value in net.parameters()])
 
     wrong = torch.where(tissue == IGNORE, IGNORE, (tissue + 1) % 3)
     on_the_right, on_the_left = tissue.clone(), tissue.clone()

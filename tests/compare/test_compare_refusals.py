@@ -22,8 +22,9 @@ def refusal(capsys, *arguments):
     [
         (
             ("compare", "--sedes", "3"),
-            "--sedes: this is no option. Expected --data, --model, --model-args, --axes, --symmetry, --size, --batch, "
-            f"--workers, --cache, --train-sizes, --seeds, --epochs, --only or --out. {SEE}",
+            "--sedes: this is no option. Expected --data, --model, --model-args, --axes, --left-right-labels, "
+            "--symmetry, --size, --batch, --workers, --cache, --train-sizes, --seeds, --epochs, --equal, --lr-search, "
+            "--devices, --num-nodes, --strategy, --precision, --accelerator, --log, --only or --out. " + SEE,
         ),
         (
             ("compare", "--seeds"),

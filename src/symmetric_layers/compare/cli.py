@@ -2,22 +2,21 @@
 
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from symmetric_layers import SymmetryError
+from symmetric_layers.compare.budget import EQUAL, Fair
 from symmetric_layers.compare.data import NAMES
-from symmetric_layers.compare.rows import ROWS, Row, choose
+from symmetric_layers.compare.rows import ROWS, choose
+from symmetric_layers.compare.scale import Scale
 from symmetric_layers.compare.wishes import Wishes, number
+from symmetric_layers.compare.work import Asked, work
 from symmetric_layers.errors import one_of
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from symmetric_layers.compare.experiment import Experiment
 
 
 def _text(metavar: str, text: str) -> Any:
@@ -42,6 +41,7 @@ def compare(
     model: Annotated[str | None, _text("NET", "small, unet, monai:NAME or package.module:function.")] = None,
     model_args: Annotated[str | None, _text("JSON", "Arguments for the model.")] = None,
     axes: Annotated[str | None, _text("LETTERS", "Along what the twins mirror: h, v, hv, hvz, ...")] = None,
+    left_right_labels: Annotated[str | None, _text("PAIRS", "Values of masks that h exchanges: 3:4,7:8.")] = None,
     symmetry: Annotated[str | None, _text("JSON", "Of the drop-in banks, if not half of the filters.")] = None,
     size: Annotated[str | None, _text("HxW", "Of the pictures, if not their own.")] = None,
     batch: Annotated[str | None, _text("N", "Pictures in a batch.")] = None,
@@ -50,6 +50,14 @@ def compare(
     train_sizes: Annotated[str | None, _text("SIZES", "Numbers of training pictures: 25,50,100%.")] = None,
     seeds: Annotated[str, _text("N", "How often each row is trained.")] = "3",
     epochs: Annotated[str | None, _text("N", "Length of a training, if not the usual.")] = None,
+    equal: Annotated[str, _text("WHAT", "What every row gets as much of: steps or time.")] = "steps",
+    lr_search: Annotated[bool, typer.Option("--lr-search", help="Search each row's learning rate.")] = False,
+    devices: Annotated[str, _text("N", "Processes that train together, on each machine.")] = "1",
+    num_nodes: Annotated[str, _text("N", "Machines that train together.")] = "1",
+    strategy: Annotated[str, _text("NAME", "ddp or fsdp, with several processes.")] = "ddp",
+    precision: Annotated[str, _text("NAME", "32-true, 64-true or bf16-mixed, in training.")] = "32-true",
+    accelerator: Annotated[str, _text("NAME", "cpu, gpu or auto.")] = "cpu",
+    log: Annotated[str | None, _text("NAME", "tensorboard: losses, scores and rates, in FOLDER/logs.")] = None,
     only: Annotated[str | None, _text("ROWS", f"Rows, with commas in between. {_ROWS}.")] = None,
     out: Annotated[Path, _text("FOLDER", "Where results are written.")] = Path("compare-out"),
 ) -> None:
@@ -61,10 +69,17 @@ def compare(
     rows = choose(only)
     count = number("--seeds", seeds)
     length = None if epochs is None else number("--epochs", epochs)
-    wishes = Wishes(data, model, model_args, axes, symmetry, size, batch, workers, cache, train_sizes).check()
+    about_data = (size, batch, workers, cache, train_sizes, left_right_labels)
+    wishes = Wishes(data, model, model_args, axes, symmetry, *about_data).check()
+    scale = Scale(number("--devices", devices), number("--num-nodes", num_nodes), strategy, precision, accelerator)
+    fair = Fair(one_of("--equal", equal, EQUAL), lr_search)
     given = {"seeds": count, "epochs": length, "only": only and ",".join(row.name for row in rows), **wishes.spoken()}
-    options = [f"--data={data}", *(f"--{name}={value}" for name, value in given.items() if value), f"--out={out}"]
-    _work(wishes, rows, count, length, out, shlex.join(["symmetric-layers", "compare", *options]))
+    given |= {"equal": equal if equal != "steps" else None, **scale.spoken()}
+    options = [f"--data={data}", *(f"--{name}={value}" for name, value in given.items() if value)]
+    options += ["--lr-search"] * lr_search + [f"--out={out}"]
+    logs = _logs(log, out)
+    command = shlex.join(["symmetric-layers", "compare", *options])
+    work(wishes, Asked(rows, count, length, scale, fair, logs, out, command))
 
 
 @app.command()
@@ -104,63 +119,13 @@ def _sentence(error: Exception) -> str:
     return f"arguments: {str(error).rstrip('.?')}. Expected compare or report, and their options. {_SEE}"
 
 
-def _work(wishes: Wishes, rows: tuple[Row, ...], seeds: int, epochs: int | None, out: Path, command: str) -> None:
-    from rich.console import Console
-
-    from symmetric_layers.compare.results import Results, writable
-
-    writable(out)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)
-    with console.status("Loading torch, Lightning, MONAI and the data"):
-        import torch
-
-        from symmetric_layers.compare.data import THREADS
-        from symmetric_layers.compare.experiment import Experiment
-
-        torch.set_num_threads(THREADS)
-        task = wishes.task()
-        results = Results(out, task.settings(epochs), command)
-    experiment = Experiment(task, rows, seeds, epochs or task.epochs, results)
-    try:
-        _run(console, experiment)
-    except KeyboardInterrupt:
-        _show(console, experiment)
-        raise
-    _show(console, experiment)
-    _write(console, experiment)
-
-
-def _run(console: "Console", experiment: "Experiment") -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=experiment.batches)
-        experiment.run(lambda label, done: progress.update(bar, description=label, advance=done))
-
-
-def _show(console: "Console", experiment: "Experiment") -> None:
-    from symmetric_layers.compare.summary import lines, sentences
-    from symmetric_layers.compare.table import draw
-
-    task, results = experiment.task, experiment.results
-    table = lines(experiment.rows, experiment.seeds, task, results.content)
-    if not table:
-        return
-    rows = [row.name for row in experiment.rows]
-    results.put(told=task.told(), rows=rows, seeds=experiment.seeds, sentences=sentences(task, table))
-    console.print(draw(task, table))
-    for sentence in results.content["sentences"]:
-        console.print(sentence, highlight=False)
-
-
-def _write(console: "Console", experiment: "Experiment") -> None:
-    from symmetric_layers.compare.drawings import drawings
-    from symmetric_layers.compare.report import redraw
-
-    results = experiment.results
-    results.put(drawings=drawings(experiment))
-    path = redraw(results.folder)
-    console.print(f"Written: {results.path} and {path}", highlight=False, soft_wrap=True)
+def _logs(log: str | None, out: Path) -> Path | None:
+    if log is None:
+        return None
+    one_of("--log", log, ("tensorboard",))
+    if not any(map(find_spec, ("tensorboard", "tensorboardX"))):
+        raise SymmetryError(
+            "--log: 'tensorboard' needs a package that is not installed. Expected tensorboard or tensorboardX. Install "
+            "it with: pip install tensorboardX"
+        )
+    return out / "logs"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassStatScores
 
 from symmetric_layers.compare.data import IGNORE, Exam, Task
+from symmetric_layers.compare.labels import Pairs, answers_seen
 from symmetric_layers.compare.rows import Row
 from symmetric_layers.letters import axes, mirrors, orbit_size
 
@@ -19,29 +21,25 @@ AT_ONCE = 64  # pictures that are predicted at once; volumes go one by one
 
 def predictor(net: nn.Module, task: Task, row: Row) -> Predictor:
     """From pictures to the probability of each class, averaged over mirrors where the row says so."""
+    device = next((weight.device for weight in net.parameters()), torch.device("cpu"))
 
     def once(pictures: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.cat([net(part).softmax(1) for part in pictures.split(AT_ONCE)])
+            return torch.cat([net(part.to(device)).softmax(1).cpu() for part in pictures.split(AT_ONCE)])
 
     answer: Predictor = once
     for letter in task.kind if row.average else "":
-        answer = _averaged(answer, letter)
+        answer = _averaged(answer, letter, task.pairs)
     return answer
 
 
-def _averaged(answer: Predictor, letter: str) -> Predictor:
+def _averaged(answer: Predictor, letter: str, pairs: Pairs) -> Predictor:
     """The mean over a picture and its mirror; adding two numbers rounds alike in both orders, so it is exact."""
 
     def mean(pictures: Tensor) -> Tensor:
-        return (answer(pictures) + flip_back(answer(pictures.flip(axes(letter))), letter)) / 2
+        return (answer(pictures) + answers_seen(answer(pictures.flip(axes(letter))), letter, pairs)) / 2
 
     return mean
-
-
-def flip_back(answers: Tensor, letters: str) -> Tensor:
-    """Mirrors maps; classes of whole pictures stay as they are."""
-    return answers.flip(axes(letters)) if answers.dim() > 2 else answers
 
 
 def passes(task: Task, row: Row) -> int:
@@ -52,13 +50,14 @@ def passes(task: Task, row: Row) -> int:
 class Score:
     """Dice, pooled over all pixels with a label, mean over the classes that occur; or accuracy."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.counts = MulticlassStatScores(len(task.classes), average=None, ignore_index=IGNORE, validate_args=False)
+    def __init__(self, task: Task, together: bool = False) -> None:
+        self.task = task  # and the answers are those of all processes, or of this one
+        how: Any = {"ignore_index": IGNORE, "validate_args": False, "sync_on_compute": together}
+        self.counts = MulticlassStatScores(len(task.classes), average=None, **how)
 
     def add(self, answers: Tensor, targets: Tensor) -> None:
         """Counts the answers of one batch, `(N, classes, ...)`."""
-        self.counts.update(answers.argmax(1), targets)
+        self.counts.to(answers.device).update(answers.argmax(1), targets)
 
     def value(self) -> float:
         """The score of all batches so far."""
@@ -91,7 +90,7 @@ def disagreement(task: Task, predict: Predictor, pictures: Dataset) -> tuple[flo
     for some, truth in batches(task, pictures):
         straight, known = predict(some), truth != IGNORE
         for letters in mirrors(task.kind)[1:]:
-            mirrored = flip_back(predict(some.flip(axes(letters))), letters)
+            mirrored = answers_seen(predict(some.flip(axes(letters))), letters, task.pairs)
             changed += int((straight.argmax(1) != mirrored.argmax(1))[known].sum())
             counted += int(known.sum())
             largest = max(largest, float((straight - mirrored).abs().max()))

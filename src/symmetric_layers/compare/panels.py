@@ -8,6 +8,7 @@ from torch import Tensor
 from symmetric_layers.compare import pictures
 from symmetric_layers.compare.data import length
 from symmetric_layers.compare.experiment import Experiment
+from symmetric_layers.compare.labels import map_seen
 from symmetric_layers.compare.summary import percent
 from symmetric_layers.letters import axes
 
@@ -33,7 +34,7 @@ def maps(experiment: Experiment) -> str:
     for row in experiment.rows:
         predict = predictors[row.name]
         found, mirrored = predict(picture).argmax(1)[0], predict(picture.flip(flip)).argmax(1)[0]
-        changed = found != mirrored.flip(flip)
+        changed = found != map_seen(mirrored, task.kind[0], task.pairs)
         share = float(changed[region].double().mean())
         figures.append(
             _figure(

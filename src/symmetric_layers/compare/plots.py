@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from symmetric_layers.compare.data import Task, Told
 from symmetric_layers.compare.summary import Line
 
-_MARKS = ("o", "s", "D", "^", "v", "P")  # told apart without colour vision
-_COLOURS = ("#1b2026", "#0072b2", "#009e73", "#b8860b", "#d55e00", "#8a3a7a")
+MARKS = ("o", "s", "D", "^", "v", "P")  # told apart without colour vision
+SIZE = (4.4, 3.5)  # inches; small, so that the words are large on a phone
+COLOURS = ("#1b2026", "#0072b2", "#009e73", "#b8860b", "#d55e00", "#8a3a7a")
 
 
 def drawn(task: Task | Told, table: Sequence[Line]) -> str:
@@ -32,22 +33,22 @@ def _figure(task: Task | Told, rows: Sequence[Sequence[Line]], against: str) -> 
     """The score that is asked for, one mark per row; those of one row are joined."""
     words = {"weights": "weights", "milliseconds": "ms for one prediction", "samples": "training pictures"}[against]
     side = ("trained", "other")[task.asked]
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     for place, lines in enumerate(rows):
-        style: dict[str, Any] = {"marker": _MARKS[place % 6], "color": _COLOURS[place % 6], "label": lines[0].row.title}
+        style: dict[str, Any] = {"marker": MARKS[place % 6], "color": COLOURS[place % 6], "label": lines[0].row.title}
         places, scores = [_value(line, against) for line in lines], [line.mean(side) for line in lines]
         axes.errorbar(places, scores, yerr=[_spread(line, side) for line in lines], capsize=3, **style)
     axes.set(xlabel=words, ylabel=f"{task.score}, {task.sides[task.asked]}")
     if against == "samples":
         axes.set_xscale("log")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=9)
     told = "; ".join(
         f"{line.row.title}: {line.mean(side):.3f} at {_value(line, against):g}" for lines in rows for line in lines
     )
     alt = f"{task.score} on {task.sides[task.asked]!r} against {words}. {told}."
-    return f"<figure><h3>Against {words}</h3>{_image(figure, alt)}</figure>"
+    return f"<figure><h3>Against {words}</h3>{embedded(figure, alt)}</figure>"
 
 
 def _value(line: Line, against: str) -> float:
@@ -62,7 +63,8 @@ def _spread(line: Line, side: str) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
-def _image(figure: Figure, alt: str) -> str:
+def embedded(figure: Figure, alt: str) -> str:
+    """A figure as an `<img>`."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     code = base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from symmetric_layers.compare import plots
+from symmetric_layers.compare import layers, plots
 from symmetric_layers.compare.data import Told
 from symmetric_layers.compare.results import read
 from symmetric_layers.compare.rows import ROWS
@@ -69,8 +69,9 @@ def _parts(content: Mapping[str, Any]) -> dict[str, str]:
         "shown": "One picture, and its mirror" if task.maps else "Some pictures, and their mirrors",
         "pictures": content["drawings"].get("pictures", ""),
         "filters": content["drawings"].get("filters", ""),
+        "law": layers.section(content.get("law", {})),
         "reading": _paragraphs(_reading(task, table)),
-        "command": escape(content["command"]),
+        "command": " ".join(f"<span>{escape(word)}</span>" for word in content["command"].split(" ")),
         "settings": _list({**content["settings"], **content["versions"], **content["machine"]}),
     }
 
@@ -93,7 +94,7 @@ def _cell(text: str, is_name: bool) -> str:
 def _reading(task: Told, table: list[Line]) -> list[str]:
     twins = [run["largest_difference"] for line in table if line.row.net in ("twin", "wide") for run in line.runs]
     words: dict[str, Any] = {"trained": task.sides[0], "other": task.sides[1], "largest": max(twins, default=0.0)}
-    return [text.format(score=task.score, unit=task.unit.capitalize(), **words) for text in _READING]
+    return [text.format(score=task.score.capitalize(), unit=task.unit.capitalize(), **words) for text in _READING]
 
 
 def _paragraphs(texts: tuple[str, ...] | list[str]) -> str:

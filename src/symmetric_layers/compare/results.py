@@ -17,7 +17,8 @@ PACKAGES = ("torch", "lightning", "monai", "torchmetrics", "numpy", "nilearn", "
 class Results:
     """What is known so far about the runs of one folder.
 
-    A run is a dict with `samples`, `row`, `seed`, the four measurements, `weights`, `passes` and `seconds`.
+    A run is a dict with `samples`, `row`, `seed`, the four measurements, `weights`, `passes`, `seconds`, `steps` and
+    `rate`. `courses` says what was decided for the training of a row, before it began.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], command: str) -> None:
@@ -26,10 +27,9 @@ class Results:
         here = {"settings": settings, "versions": versions()}
         self.content: dict[str, Any] = {"format": FORMAT, "command": command, **json.loads(json.dumps(here))}
         self.content |= {"machine": machine(), "runs": [], "milliseconds": {}, "sentences": [], "told": {}}
-        self.content |= {"rows": [], "seeds": 0, "drawings": {}}
+        self.content |= {"rows": [], "seeds": 0, "drawings": {}, "law": {}, "courses": {}}
         if self.path.exists():
             self._continue(read(self.path))
-        self.write()
 
     def _continue(self, before: dict[str, Any]) -> None:
         """Takes over what was finished, if it was the same comparison."""
@@ -42,6 +42,7 @@ class Results:
                         "Expected a new folder, or the same settings. Choose another --out, or delete this one."
                     )
         self.content |= {"runs": before["runs"], "milliseconds": before["milliseconds"]}
+        self.content |= {"courses": before.get("courses", {})}
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -77,7 +78,7 @@ def writable(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # several processes may look at once
     except OSError as error:
         raise SymmetryError(
             f"--out: {str(folder)!r} cannot be written to ({error.strerror}). "

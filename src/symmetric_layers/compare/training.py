@@ -1,6 +1,5 @@
 """Training, by Lightning."""
 
-import logging
 import os
 import signal
 import time
@@ -11,10 +10,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
+from symmetric_layers.compare.budget import Course
+from symmetric_layers.compare.crew import Crew
 from symmetric_layers.compare.data import Task
+from symmetric_layers.compare.joined import join_norms
 from symmetric_layers.compare.learner import Learner
 from symmetric_layers.compare.rows import Row
 from symmetric_layers.compare.twins import build
@@ -46,29 +49,42 @@ class Ticks(pl.Callback):
         self.before = state_dict["seconds"]
 
 
+def learner(task: Task, row: Row, samples: int, seed: int, course: Course, crew: Crew) -> Learner:
+    """The network of a row, the same in every process, ready to be trained."""
+    lesson = task.training(samples, seed, course.steps * task.batch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = Learner(build(task, row.net), task, row, lesson, course, seed, crew.share)
+    if crew.scale.processes > 1 and crew.accelerator == "cpu":
+        join_norms(made.net)
+    return made.double() if crew.scale.precision == "64-true" else made  # before Lightning does, which loads before it
+
+
 def train(
-    task: Task, row: Row, samples: int, seed: int, epochs: int, path: Path, tick: Callable[[], None] = lambda: None
-) -> None:
+    task: Task, row: Row, samples: int, seed: int, course: Course, path: Path,
+    tick: Callable[[], None] = lambda: None, crew: Crew | None = None, log: Path | None = None,
+) -> None:  # fmt: skip
     """Trains the network of a row and writes it, with the seconds it took, to a checkpoint.
 
     After every epoch the training is written down beside it; one that was cut off goes on from there.
     """
-    lesson = task.training(samples, seed, epochs * task.batches * task.batch)
+    crew = crew or Crew()
     path.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        learner = Learner(build(task, row.net), task, row, lesson, epochs, seed)
-        ticks, best = Ticks(tick), _best(path, learner)
-        trainer = _fit(learner, epochs, [ticks, best], _left(path))
-    if learner.validation is not None:
-        learner.load_state_dict(_read(Path(best.best_model_path))["state_dict"])
-    state = {"seconds": ticks.seconds, "settings": task.settings(epochs)}
-    learner.on_save_checkpoint = lambda checkpoint: checkpoint.update(state)  # type: ignore[method-assign]
-    part = path.with_suffix(".part")
-    trainer.save_checkpoint(part, weights_only=True)
-    os.replace(part, path)
-    for other in path.parent.glob(f"{path.stem}.*.running"):
-        other.unlink()
+        pupil = learner(task, row, samples, seed, course, crew)
+        ticks, best = Ticks(tick), _best(path, pupil)
+        left = crew.agree(lambda: _left(path))
+        fit(pupil, [ticks, best], crew, left, logger=logger(log, path.stem, left))
+    if crew.first:
+        state = {"state_dict": read(path.with_name(f"{path.stem}.best.running"))["state_dict"]}
+        score = None if best.best_model_score is None else float(best.best_model_score)
+        state |= {"seconds": ticks.seconds, "score": score, "settings": course.settings(task)}
+        part = path.with_suffix(".part")
+        torch.save(state, part)
+        os.replace(part, path)
+        for other in path.parent.glob(f"{path.stem}.*.running"):
+            other.unlink()
 
 
 def _best(path: Path, learner: Learner) -> ModelCheckpoint:
@@ -93,7 +109,7 @@ def _left(path: Path) -> Path | None:
         left = path.with_name(f"{path.stem}.{name}.running")
         if left.is_file():
             try:
-                _read(left)
+                read(left)
             except (RuntimeError, EOFError, OSError, ValueError):  # cut off while it was written
                 left.unlink()
             else:
@@ -101,21 +117,32 @@ def _left(path: Path) -> Path | None:
     return None
 
 
-def _fit(learner: Learner, epochs: int, callbacks: list[pl.Callback], left: Path | None) -> pl.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+def logger(folder: Path | None, name: str, left: Path | None) -> TensorBoardLogger | bool:
+    """Writes loss, score and rate of a training; what an interruption made double is taken back."""
+    if folder is None:
+        return False
+    step = None if left is None else read(left)["global_step"]
+    return TensorBoardLogger(folder, name="", version=name, purge_step=step, filename_suffix=f".{step or 0}")
+
+
+def fit(
+    learner: Learner, callbacks: list[pl.Callback], crew: Crew, left: Path | None = None, **more: Any
+) -> pl.Trainer:
+    """Trains, from where an earlier training was left if there is one."""
+    if more.setdefault("logger", False):
+        callbacks = [*callbacks, LearningRateMonitor("step")]
     before, deterministic = signal.getsignal(signal.SIGINT), torch.are_deterministic_algorithms_enabled()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # it advises on workers; the data are in memory
-        trainer = pl.Trainer(
-            accelerator="cpu",  # the nets are small, and the same command gives the same numbers
-            max_epochs=epochs,
+        trainer = crew.trainer(
+            max_epochs=-(-learner.course.steps // learner.task.batches),
             callbacks=callbacks,
-            logger=False,
+            log_every_n_steps=1,
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             enable_progress_bar=False,
             enable_model_summary=False,
-            deterministic=True,
+            **more,
         )
         try:
             trainer.fit(learner, ckpt_path=left, weights_only=True)
@@ -129,17 +156,22 @@ def _fit(learner: Learner, epochs: int, callbacks: list[pl.Callback], left: Path
     return trainer
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
-def load(task: Task, row: Row, path: Path, epochs: int) -> tuple[nn.Module, float] | None:
+def kept(task: Task, path: Path, course: Course) -> dict[str, Any] | None:
+    """What the checkpoint of a finished training holds; None unless it is this one."""
+    state = read(path) if path.is_file() else {}
+    return state if state.get("settings") == course.settings(task) else None
+
+
+def load(task: Task, row: Row, path: Path, course: Course) -> tuple[nn.Module, float] | None:
     """The network in a checkpoint, ready to predict, and its seconds of training; None unless it is this one."""
-    if not path.is_file():
-        return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state.get("settings") != task.settings(epochs):
+    state = kept(task, path, course)
+    if state is None:
         return None
     with torch.random.fork_rng(devices=[]):
         net = build(task, row.net)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from symmetric_layers.compare.data import Task
+from symmetric_layers.compare.heads import check_paired, paired
 from symmetric_layers.compare.models import OURS, equal_weights, example, plain
 from symmetric_layers.torch import equivariant, symmetrize
 
@@ -27,7 +28,11 @@ def build(task: Task, net: str, measure: bool = False) -> nn.Module:
     model = plain(task, equal_weights(task) if wide and task.model in OURS else None)
     width = "parameters" if wide and task.model not in OURS else 1
     how: dict[str, Any] = {"width": width, "measure": measure, "inplace": not measure}
-    return equivariant(model, task.kind, example=example(task), **how)
+    twin = equivariant(model, task.kind, example=example(task), **how)
+    if not task.pairs:
+        return twin
+    twin = paired(twin, _last_convolution(twin, task), task.pairs, task.kind, len(task.classes))
+    return check_paired(twin, example(task), task.pairs, task.kind) if measure else twin
 
 
 def banked(task: Task) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from symmetric_layers import SymmetryError
 from symmetric_layers.compare.data import NAMES, load
+from symmetric_layers.compare.labels import Pairs, read_pairs
 from symmetric_layers.errors import whole_number
 from symmetric_layers.letters import canonical_kind
 
@@ -31,6 +32,7 @@ class Wishes:
     workers: str = "0"
     cache: str = "1024"
     train_sizes: str | None = None
+    left_right_labels: str | None = None
 
     @property
     def own(self) -> bool:
@@ -45,19 +47,30 @@ class Wishes:
                 f"--data: {self.data!r} is no choice here. Expected {', '.join(map(repr, NAMES))}, a folder with one "
                 "subfolder per class, or a table (.csv, .json). Use one of these."
             )
-        for name in ("size", "batch") if not self.own else ():
+        for name in ("size", "batch", "left_right_labels") if not self.own else ():
             if getattr(self, name) is not None:
                 raise SymmetryError(
-                    f"--{name}: the data set {self.data!r} has its own. Expected this option with a folder or a table. "
-                    "Leave it out."
+                    f"--{name.replace('_', '-')}: the data set {self.data!r} has its own. Expected this option with a "
+                    "folder or a table. Leave it out."
                 )
         if self.axes is not None:
             canonical_kind(self.axes, 3, "--axes")
         for name in ("model_args", "symmetry"):
             _object(f"--{name.replace('_', '-')}", getattr(self, name))
+        self._pairs()
         number("--workers", self.workers, 0)
         number("--cache", self.cache, 0)
         return self
+
+    def _pairs(self) -> Pairs:
+        """The values of the masks that a mirror exchanges."""
+        pairs = () if self.left_right_labels is None else read_pairs(self.left_right_labels)
+        if pairs and "h" not in (self.axes or "h"):
+            raise SymmetryError(
+                f"--left-right-labels: {self.left_right_labels!r} is exchanged by mirrors along 'h', and --axes is "
+                f"{self.axes!r}. Expected an 'h' among the letters. Add it, or leave the labels out."
+            )
+        return pairs
 
     def spoken(self) -> dict[str, str]:
         """The options that differ from what is usual, by name."""
@@ -73,9 +86,8 @@ class Wishes:
             kind = canonical_kind(self.axes or "h", 3, "--axes")
             size = None if self.size is None else tuple(number("--size", part) for part in self.size.split("x"))
             batch = None if self.batch is None else number("--batch", self.batch)
-            task = own.load(
-                Path(self.data), own.Reading(kind, size, batch, number("", self.workers, 0), number("", self.cache, 0))
-            )
+            workers, cache = number("", self.workers, 0), number("", self.cache, 0)
+            task = own.load(Path(self.data), own.Reading(kind, size, batch, workers, cache, self._pairs()))
         else:
             task = load(self.data)
         return self._networks(task)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset
 
+    from symmetric_layers.compare.labels import Pairs
+
 NAMES = ("brain", "digits", "faces", "textures")
 THREADS = 1  # numbers that do not depend on the cores; and on shared cores threads wait longer than they work
 IGNORE = -100  # the target of pixels that have no label: losses and scores leave them out
@@ -81,6 +83,7 @@ class Task:
         model: the plain network: 'small', 'unet', 'monai:NAME' or 'package.module:function'.
         arguments: for the model, in JSON.
         symmetry: of the drop-in banks, in JSON; half of each layer's filters where nothing is said.
+        pairs: classes, by number, that a mirror between left and right exchanges.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Task:
     model: str = "small"
     arguments: str = "{}"
     symmetry: str = ""
+    pairs: Pairs = ()
 
     def told(self) -> dict[str, Any]:
         """What a report says of the task."""

@@ -102,10 +102,6 @@ def _upright(volume: Any) -> Any:
     return Orientation(UPRIGHT, labels=(("L", "R"), ("P", "A"), ("I", "S")))(volume)
 
 
-def _same_place(one: Any, other: Any) -> bool:
-    return torch.allclose(one.affine, other.affine, atol=1e-2)
-
-
 def _load(path: Path) -> tuple[Any, bool | None]:
     volume: Any = EnsureChannelFirst()(LoadImage(image_only=True, reader="NibabelReader", dtype=np.float32)(path))
     known = any(int(volume.meta.get(name, 0)) > 0 for name in ("sform_code", "qform_code"))

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from symmetric_layers.compare.data import IGNORE, length
 from symmetric_layers.compare.data.files import read
 from symmetric_layers.compare.data.listing import Entry
+from symmetric_layers.compare.labels import Pairs, map_seen
 from symmetric_layers.letters import axes
 
 
@@ -59,10 +60,10 @@ class Ready:
 
 
 class Mirrored(Dataset):
-    """The same pictures, and their maps, mirrored along all letters."""
+    """The same pictures, and their maps, mirrored along all letters; classes of a pair are exchanged."""
 
-    def __init__(self, pictures: Dataset, letters: str) -> None:
-        self.pictures, self.letters = pictures, letters
+    def __init__(self, pictures: Dataset, letters: str, pairs: Pairs = ()) -> None:
+        self.pictures, self.letters, self.pairs = pictures, letters, pairs
 
     def __len__(self) -> int:
         """As many as there were."""
@@ -71,5 +72,5 @@ class Mirrored(Dataset):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """One picture and its target."""
         picture, target = self.pictures[number]
-        flip = axes(self.letters)
-        return picture.flip(flip), target.flip(flip) if target.dim() else target
+        seen = map_seen(target, self.letters, self.pairs) if target.dim() else target
+        return picture.flip(axes(self.letters)), seen

@@ -21,6 +21,7 @@ from symmetric_layers.compare.data.items import Fit, Mirrored, Ready
 from symmetric_layers.compare.data.listing import entries, is_volume
 from symmetric_layers.compare.data.scan import Facts, mask_values, scan
 from symmetric_layers.compare.data.splits import Split, in_turn
+from symmetric_layers.compare.labels import Pairs, about_sides, places, written
 
 BATCH = {(False, 2): 32, (True, 2): 4, (True, 3): 2, (False, 3): 4}  # maps?, axes
 
@@ -33,6 +34,7 @@ class Reading:
         axes: the letters along which the twins mirror.
         size: of the pictures, if not their own.
         cache: megabytes of pictures that are kept in memory.
+        pairs: values of the masks that a mirror between left and right exchanges.
     """
 
     axes: str = "h"
@@ -40,6 +42,7 @@ class Reading:
     batch: int | None = None
     workers: int = 0
     cache: int = 1024
+    pairs: Pairs = ()
 
 
 class Own:
@@ -61,6 +64,7 @@ class Own:
                 "every axis of the pictures. Give as many."
             )
         self._check_axes()
+        self.pairs = places(reading.pairs, self.values)
 
     @cached_property
     def pictures(self) -> Dataset:
@@ -124,7 +128,7 @@ class Own:
     def testing(self, seed: int) -> Exam:
         """The same test pictures for every seed, as they are and mirrored."""
         straight = Subset(self.pictures, self.split.test.tolist())
-        return Exam(straight, (straight, Mirrored(straight, self.reading.axes)))
+        return Exam(straight, (straight, Mirrored(straight, self.reading.axes, self.pairs)))
 
     def about(self) -> tuple[str, ...]:
         """What the data are, in honest sentences."""
@@ -140,6 +144,7 @@ class Own:
             "by them.",
             "The spread over seeds is that of training and of the choice of training pictures; other test pictures "
             "would spread more.",
+            *about_sides(self.reading.pairs),
         )
 
     def facts_of_runs(self) -> dict[str, Any]:
@@ -148,7 +153,8 @@ class Own:
         train, choose = self.split.parts(0)
         parts = {"training": len(train), "validation": len(choose), "test": len(self.split.test)}
         listing = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-        return {"pictures": parts, "listing": listing, "size": list(self.size), "spacing": self.spacing}
+        sides = {"left_right_labels": written(self.reading.pairs)} if self.pairs else {}
+        return {"pictures": parts, "listing": listing, "size": list(self.size), "spacing": self.spacing, **sides}
 
 
 def load(path: Path, reading: Reading) -> Task:
@@ -180,6 +186,7 @@ def load(path: Path, reading: Reading) -> Task:
         asked=0,
         facts=tuple(own.facts_of_runs().items()),
         workers=reading.workers,
+        pairs=own.pairs,
     )
 
 
