@@ -16,7 +16,7 @@ import symmetric_layers.torch.kernels as home
 
 _Three = ctypes.c_int64 * 3
 _SETS = ("avx512", "avx2", "baseline")  # the best one first
-_BUDGET = 256 * 1024  # bytes that one thread folds into
+_BUDGET = 384 * 1024  # bytes that one thread folds into
 
 
 class Task(ctypes.Structure):
