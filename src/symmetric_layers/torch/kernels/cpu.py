@@ -18,7 +18,7 @@ from symmetric_layers.torch.kernels.job import Job
 from symmetric_layers.torch.kernels.library import lanes, missing
 from symmetric_layers.torch.kernels.operators import answer, spoken
 
-_WORTH_IT = 0.85  # of the ordinary convolution's time, as `cost` foresees it
+_WORTH_IT = 0.88  # of the ordinary convolution's time, as `cost` foresees it
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
 _WORTH_A_CALL = 6_000_000  # products below which calling an operator costs more than folding saves
 
