@@ -4,6 +4,8 @@ import math
 import operator
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import keras
@@ -32,8 +34,8 @@ def expand_kernel(kernel: Any, plan: Plan, transposed: bool = False) -> Any:
     bank, inputs = (-2, -1) if transposed else (-1, -2)
     kernel = ops.convert_to_tensor(kernel)
     shape = list(kernel.shape)
-    if _picks() and len(plan.blocks) > 1 and plan.inputs is None:
-        return _pick_mirrors(kernel, plan, bank)
+    if _picks() and plan.inputs is None:
+        return _pick_mirrors(kernel, plan, transposed)
     if plan.groups > 1:
         kernel, inputs = ops.reshape(kernel, [*shape[:-1], plan.groups, shape[-1] // plan.groups]), -3
     if inputs < bank:
@@ -143,16 +145,27 @@ def _pick(x: Any, numbers: Sequence[int], axis: int) -> Any:
     return x.index_select(axis, ops.convert_to_tensor(array("q", numbers), dtype="int64"))
 
 
-def _pick_mirrors(kernel: Any, plan: Plan, bank: int) -> Any:
-    """The whole bank, picked from the stored filters and all their mirrors."""
-    mirrors = list(dict.fromkeys(plan.mirror))
-    seen = [
-        ops.flip(kernel, axis=[plan.ndim + axis for axis in axes(letters)]) if letters else kernel
-        for letters in mirrors
-    ]
-    pairs = zip(plan.mirror, plan.representative, strict=True)
-    numbers = [mirrors.index(letters) * plan.stored + stored for letters, stored in pairs]
-    return _pick(ops.concatenate(seen, axis=bank), numbers, bank)
+def _pick_mirrors(kernel: Any, plan: Plan, transposed: bool) -> Any:
+    """The whole bank, every number of every filter picked where its mirror has it: one operation for all kinds."""
+    size = tuple(kernel.shape[: plan.ndim])
+    rows = kernel if transposed else kernel.swapaxes(-1, -2)
+    channels = rows.shape[-1]
+    picked = _pick(rows.reshape([-1, channels]), _places(plan, size), 0).reshape([*size, plan.filters, channels])
+    return picked if transposed else picked.swapaxes(-1, -2)
+
+
+@lru_cache(maxsize=256)
+def _places(plan: Plan, size: tuple[int, ...]) -> tuple[int, ...]:
+    """For every tap of every filter, which of all taps of all stored filters it is."""
+    found = []
+    for tap in product(*map(range, size)):
+        for letters, stored in zip(plan.mirror, plan.representative, strict=True):
+            turned = {plan.ndim + axis for axis in axes(letters)}
+            place = 0
+            for axis, (at, length) in enumerate(zip(tap, size, strict=True)):
+                place = place * length + (length - 1 - at if axis in turned else at)
+            found.append(place * plan.stored + stored)
+    return tuple(found)
 
 
 def _split(x: Any, cuts: list[int], axis: int) -> Any:
