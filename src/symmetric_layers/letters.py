@@ -5,6 +5,8 @@ Only the standard library is used here, nothing that is slow to import, and Pyth
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from symmetric_layers.errors import SymmetryError
 
 TYPE_CHECKING = False
@@ -32,6 +34,17 @@ def mirrors(kind: str) -> tuple[str, ...]:
 def axes(letters: str) -> tuple[int, ...]:
     """The spatial axes that the letters read backwards, counted from the last one: `'h'` is -1, `'v'` -2, `'z'` -3."""
     return tuple(_AXES[letter] for letter in letters)
+
+
+@lru_cache(maxsize=256)
+def taps_seen(size: tuple[int, ...], letters: str) -> tuple[int, ...]:
+    """Where a kernel of this size, mirrored, reads its taps: their places in the flat kernel, last axis fastest."""
+    flipped = [axis + len(size) for axis in axes(letters)]
+    order = [0]
+    for axis, taps in enumerate(size):
+        along = range(taps)[::-1] if axis in flipped else range(taps)
+        order = [place * taps + tap for place in order for tap in along]
+    return tuple(order)
 
 
 def canonical_kind(kind: Any, ndim: int, argument: str = "symmetry") -> str:

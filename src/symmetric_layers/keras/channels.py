@@ -5,7 +5,6 @@ import operator
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import product
 from typing import Any
 
 import keras
@@ -13,7 +12,7 @@ from keras import ops
 
 from symmetric_layers.counts import no_mapping
 from symmetric_layers.errors import one_of
-from symmetric_layers.letters import axes
+from symmetric_layers.letters import axes, taps_seen
 from symmetric_layers.orbits import Block, Plan
 
 
@@ -157,15 +156,9 @@ def _pick_mirrors(kernel: Any, plan: Plan, transposed: bool) -> Any:
 @lru_cache(maxsize=256)
 def _places(plan: Plan, size: tuple[int, ...]) -> tuple[int, ...]:
     """For every tap of every filter, which of all taps of all stored filters it is."""
-    found = []
-    for tap in product(*map(range, size)):
-        for letters, stored in zip(plan.mirror, plan.representative, strict=True):
-            turned = {plan.ndim + axis for axis in axes(letters)}
-            place = 0
-            for axis, (at, length) in enumerate(zip(tap, size, strict=True)):
-                place = place * length + (length - 1 - at if axis in turned else at)
-            found.append(place * plan.stored + stored)
-    return tuple(found)
+    filters = zip(plan.mirror, plan.representative, strict=True)
+    seen = [(taps_seen(size, letters), stored) for letters, stored in filters]
+    return tuple(taps[tap] * plan.stored + stored for tap in range(math.prod(size)) for taps, stored in seen)
 
 
 def _split(x: Any, cuts: list[int], axis: int) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from functools import lru_cache, reduce
+from functools import reduce
 
 import tensorflow as tf
 
 from symmetric_layers.counts import readable
-from symmetric_layers.letters import axes, mirrors
+from symmetric_layers.letters import mirrors, taps_seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def expand_kernel(kernel: tf.Variable, plan: Plan, transposed: bool = False) -> 
         if not block.kind:
             return part
         letters = mirrors(block.kind)
-        order = tf.constant([_taps(tuple(size), mirrored) for mirrored in letters])
+        order = tf.constant([taps_seen(tuple(size), mirrored) for mirrored in letters])
         if plan.inputs is not None:
             exchange = [plan.inputs.exchange(mirrored) if mirrored else tuple(range(channels)) for mirrored in letters]
             order = order[:, :, tf.newaxis] * channels + tf.constant(exchange)[:, tf.newaxis]
@@ -95,7 +95,7 @@ def _plain(value: Any) -> Any:
 def _whole_filters(kernel: tf.Tensor, plan: Plan, size: list[int], channels: int) -> tf.Tensor:
     """The whole bank of a transposed convolution: there the channels of one filter and tap lie side by side."""
     taps = reduce(operator.mul, size)
-    order = tf.constant([_taps(tuple(size), mirrored) for mirrored in plan.mirror])
+    order = tf.constant([taps_seen(tuple(size), mirrored) for mirrored in plan.mirror])
     order = tf.transpose(order) * plan.stored + tf.constant(plan.representative)
     full = tf.gather(tf.reshape(kernel, [taps * plan.stored, channels]), order)
     return tf.reshape(full, _written(plan, size, channels, transposed=True))
@@ -104,17 +104,6 @@ def _whole_filters(kernel: tf.Tensor, plan: Plan, size: list[int], channels: int
 def _written(plan: Plan, size: list[int], channels: int, transposed: bool) -> list[int]:
     """The shape of the whole bank."""
     return size + ([plan.filters, channels] if transposed else [channels, plan.filters])
-
-
-@lru_cache(maxsize=256)
-def _taps(size: tuple[int, ...], letters: str) -> tuple[int, ...]:
-    """Where a kernel of this size, mirrored, reads its taps: their places in the flat kernel, last axis fastest."""
-    flipped = [axis + len(size) for axis in axes(letters)]
-    order = [0]
-    for axis, taps in enumerate(size):
-        along = range(taps)[::-1] if axis in flipped else range(taps)
-        order = [place * taps + tap for place in order for tap in along]
-    return tuple(order)
 
 
 def _per_run(
