@@ -2,6 +2,7 @@
 
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -50,3 +51,12 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def put(page: pathlib.Path, name: str, text: str) -> None:
+    """Writes a table into a page, between its marks."""
+    marks = rf"(<!-- table: {name} -->\n).*?(<!-- end of table -->)"
+    written, count = re.subn(marks, lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page.read_text(), flags=re.S)
+    if count != 1:
+        raise SystemExit(f"{page} has {count} places marked for the table {name!r}. Expected one.")
+    page.write_text(written)

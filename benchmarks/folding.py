@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from clock import machine, side_by_side, table
+from clock import machine, put, side_by_side, table
 from monai.networks.nets import BasicUNet, DynUNet
 from torch import Tensor
 from transformers import ResNetConfig, ResNetForImageClassification
@@ -192,12 +192,6 @@ PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others,
 README = pathlib.Path(ours.__file__).parent / "kernels" / "README.md"
 
 
-def write(text: str) -> None:
-    """Puts the tables into the kernels' README."""
-    before, rest = README.read_text().split("<!-- table: folding -->")
-    README.write_text(f"{before}<!-- table: folding -->\n\n{text}\n{rest[rest.index('<!-- end of table -->') :]}")
-
-
 def main() -> None:
     """Prints everything, or the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -214,7 +208,7 @@ def main() -> None:
         parts.append(f"{PARTS[part].__doc__}\n\n{PARTS[part]()}\n")
         print(parts[-1], flush=True)
     if asked.write:
-        write("\n\n".join(parts))
+        put(README, "folding", "\n\n".join(parts).strip())
 
 
 if __name__ == "__main__":

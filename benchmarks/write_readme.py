@@ -4,11 +4,10 @@ Reads what `make demo` wrote to `compare-out`, and runs `benchmarks/layers.py`.
 """
 
 import pathlib
-import re
 import subprocess
 import sys
 
-from clock import machine, table
+from clock import machine, put, table
 
 from symmetric_layers.compare.data import load
 from symmetric_layers.compare.results import Results
@@ -39,13 +38,6 @@ def costs() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def write(name: str, text: str) -> None:
-    """Puts a table between its marks."""
-    marks = rf"(<!-- table: {name} -->\n).*?(<!-- end of table -->)"
-    page = re.sub(marks, lambda found: f"{found[1]}\n{text}\n\n{found[2]}", README.read_text(), flags=re.S)
-    README.write_text(page)
-
-
 if __name__ == "__main__":
-    write("compare", comparison())
-    write("benchmark", costs())
+    put(README, "compare", comparison())
+    put(README, "benchmark", costs())

@@ -12,6 +12,7 @@ from symmetric_layers.letters import axes as positions
 from symmetric_layers.letters import mirrors
 from symmetric_layers.torch.answers import call, difference, mapped, mirrored, tensors
 from symmetric_layers.torch.convert.products import Products
+from symmetric_layers.torch.convert.remember import Remembered
 from symmetric_layers.torch.convert.surgery import copy_of
 from symmetric_layers.torch.law import equivariance_error, where_it_breaks
 
@@ -74,10 +75,11 @@ def law_error(model: nn.Module, example: Any, axes: str) -> dict[bool, float]:
     """The largest relative deviation, by whether the model is in training mode."""
     model = randomised(model)
     found = {}
-    for training in (False, True):
-        with Products():
+    with Products(), Remembered(model) as memory:
+        for training in (False, True):
+            memory.learning = not training
             rows = equivariance_error(model.train(training), random_input(model, example, training), axes)
-        found[training] = max((row.relative for row in rows), default=0.0)
+            found[training] = max((row.relative for row in rows), default=0.0)
     return found
 
 

@@ -72,7 +72,7 @@ def equivariant(
         keep: names of modules that stay ordinary. The result is then handed back whatever it measures, and `report`
             is told.
         measure: False hands the result back unmeasured. Measuring takes two forward passes in double precision, and
-            two more for each letter.
+            two more for each letter; convolutions that are asked the same in both modes are computed once.
         inplace, optimizer, report: as in `symmetrize`.
 
     Returns:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _RANKS: dict[Any, int] = {torch.conv2d: 2, torch.conv3d: 3}
-_RUN = 4096  # as many columns as stay in a processor's cache while all numbers of the filters are applied
+_RUN = 8192  # as many columns as stay in a processor's cache while all numbers of the filters are applied
 
 
 class Products(TorchFunctionMode):
@@ -59,17 +59,19 @@ def by_products(
     sizes = [n // s for n, s in zip(x.shape[2:], stride, strict=True)]
     steps = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
     places = list(_places(kernel, dilation, stride, steps))
-    taps = weight.flatten(2).movedim(-1, 0).contiguous()
+    taps = weight.flatten(2).movedim(-1, 0).contiguous().unbind()
     length = 1 + sum((n - 1) * step for n, step in zip(left, steps, strict=True))
     # rows that reach over the edge of the picture are computed with the others, and cut off at the end
     answer = x.new_zeros(x.shape[0], weight.shape[0], math.prod(sizes))
     if bias is not None:
         answer += bias[:, None]
     for picture, found in zip(_phases(x, sizes, stride), answer, strict=True):
+        shifted = [picture[phase].narrow(1, shift, length) for phase, shift in places]
         for first in range(0, length, _RUN):
-            run = found[:, first : min(first + _RUN, length)]
-            for tap, (phase, shift) in zip(taps, places, strict=True):
-                run.addmm_(tap, picture[phase][:, first + shift : first + shift + run.shape[1]])
+            count = min(_RUN, length - first)
+            run = found.narrow(1, first, count)
+            for tap, seen in zip(taps, shifted, strict=True):
+                run.addmm_(tap, seen.narrow(1, first, count))
     answer = answer.unflatten(2, sizes)
     for axis, n in enumerate(left):
         answer = answer.narrow(2 + axis, 0, n)
