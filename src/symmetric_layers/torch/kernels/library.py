@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 import symmetric_layers.torch.kernels as home
+from symmetric_layers.torch.kernels.geometry import Geometry
 
+_Orders = Sequence[tuple[int, ...]]
 _Three = ctypes.c_int64 * 3
 _SETS = ("avx512", "avx2", "baseline")  # the best one first
 _BUDGET = 384 * 1024  # bytes that one thread folds into
@@ -66,47 +68,19 @@ def missing() -> str | None:
     return "the package was installed without its compiled kernel (a C++ compiler was missing)"
 
 
-class Geometry:
-    """The sizes that all blocks of a bank have in common.
-
-    Args:
-        stride, padding, dilation: one number per axis; the padding is the same before and after.
-        sizes: of the input, per axis.
-        kernel_size: of the filters, per axis.
-    """
-
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        kernel_size: Sequence[int],
-        stride: Sequence[int],
-        padding: Sequence[int],
-        dilation: Sequence[int],
-    ) -> None:
-        self.sizes, self.kernel_size, self.stride = sizes, kernel_size, stride
-        self.padding, self.dilation = padding, dilation
-
-    @property
-    def answer(self) -> list[int]:
-        """The sizes of the output."""
-        axes = zip(self.sizes, self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
-        return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
-
-    def backwards(self) -> "Geometry":
-        """That of the gradient of the input, for stride 1: a convolution of the gradient, filters read backwards."""
-        reach = zip(self.dilation, self.kernel_size, self.padding, strict=True)
-        padding = [d * (k - 1) - p for d, k, p in reach]
-        return Geometry(self.answer, self.kernel_size, self.stride, padding, self.dilation)
-
-    def write(self, task: Task) -> None:
-        """Fills in the task's sizes."""
-        task.size, task.answer = _three(self.sizes, 1), _three(self.answer, 1)
-        task.kernel, task.stride = _three(self.kernel_size, 1), _three(self.stride, 1)
-        task.dilation, task.padding = _three(self.dilation, 1), _three(self.padding, 0)
+def _write(task: Task, geometry: Geometry) -> None:
+    task.size, task.answer = _three(geometry.sizes, 1), _three(geometry.answer, 1)
+    task.kernel, task.stride = _three(geometry.kernel_size, 1), _three(geometry.stride, 1)
+    task.dilation, task.padding = _three(geometry.dilation, 1), _three(geometry.padding, 0)
 
 
 def _three(numbers: Sequence[int], fill: int) -> ctypes.Array:
     return _Three(*[fill] * (3 - len(numbers)), *numbers)
+
+
+@lru_cache(maxsize=1024)
+def _array(numbers: tuple[int, ...]) -> ctypes.Array:
+    return (ctypes.c_int32 * len(numbers))(*numbers)
 
 
 def _point(task: Task, prefix: str, x: Tensor) -> None:
@@ -118,17 +92,17 @@ def _point(task: Task, prefix: str, x: Tensor) -> None:
 def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor) -> Task:
     """A task that reads pictures x and gives pictures y; mode, kind and channels are left to fill in."""
     task = Task(batch=x.shape[0], threads=torch.get_num_threads(), budget=_BUDGET)
-    geometry.write(task)
+    _write(task, geometry)
     _point(task, "in", x)
     _point(task, "out", y)
     task.filter_stride, task.channel_stride, task.tap_stride = weight.stride(0), weight.stride(1), weight.stride(-1)
     return task
 
 
-def run(verb: str, task: Task, tensors: Sequence[Tensor | None], orders: Sequence[ctypes.Array], set: str = "") -> None:
+def run(verb: str, task: Task, tensors: Sequence[Tensor | None], orders: _Orders, set: str = "") -> None:
     """Calls the kernel: `'answer'` with x, weight, bias, y, or `'learn'` with x, gradients, gradients of the weight."""
     name = set or instruction_sets()[0]
     function = getattr(_library(), f"symmetric_{verb}_{name}")
     pointers = [None if tensor is None else ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    if function(ctypes.byref(task), *pointers, *orders):
+    if function(ctypes.byref(task), *pointers, *map(_array, orders)):
         raise MemoryError("The fused kernel found no memory for its scratch.")

@@ -1,0 +1,56 @@
+"""The sizes of a convolution, and answers in the host's memory formats: what every fused kernel has in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import grad
+
+
+class Geometry:
+    """The sizes that all blocks of a bank have in common.
+
+    Args:
+        stride, padding, dilation: one number per axis; the padding is the same before and after.
+        sizes: of the input, per axis.
+        kernel_size: of the filters, per axis.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+    ) -> None:
+        self.sizes, self.kernel_size, self.stride = sizes, kernel_size, stride
+        self.padding, self.dilation = padding, dilation
+
+    @property
+    def answer(self) -> list[int]:
+        """The sizes of the output."""
+        axes = zip(self.sizes, self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
+
+    def backwards(self) -> "Geometry":
+        """That of the gradient of the input, for stride 1: a convolution of the gradient, filters read backwards."""
+        reach = zip(self.dilation, self.kernel_size, self.padding, strict=True)
+        padding = [d * (k - 1) - p for d, k, p in reach]
+        return Geometry(self.answer, self.kernel_size, self.stride, padding, self.dilation)
+
+    def host_gradient(self, gradient: Tensor, full: Tensor) -> Tensor:
+        """The gradient of the input by the host, from that of the answer and all filters of the bank."""
+        shape = (gradient.shape[0], full.shape[1], *self.sizes)
+        conv: Any = (grad.conv1d_input, grad.conv2d_input, grad.conv3d_input)[len(shape) - 3]
+        how = (tuple(self.stride), tuple(self.padding), tuple(self.dilation))
+        return empty_like(gradient, shape).copy_(conv(shape, full, gradient, *how))
+
+
+def empty_like(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """An empty tensor in the memory format of another one, by the host's rules."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    if last is not None and x.is_contiguous(memory_format=last) and not x.is_contiguous():
+        return torch.empty(tuple(shape), dtype=x.dtype, device=x.device, memory_format=last)
+    return x.new_empty(tuple(shape))

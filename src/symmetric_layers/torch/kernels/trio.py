@@ -1,0 +1,127 @@
+"""A fused kernel as operators that PyTorch's compiler, exporter and autograd know.
+
+Answer, gradient of the input and gradient of the weight are the three derivatives of one form that is linear in the
+picture, the weight and the gradient. So each one's derivatives are the two others, to any order.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from symmetric_layers.torch.kernels.bank import pairs, sizes
+from symmetric_layers.torch.kernels.geometry import Geometry, empty_like
+
+# what every operator is given, and what it gives
+_FORM = {
+    "answer": ("picture", "weight", "gradient"),
+    "input_gradient": ("gradient", "weight", "picture"),
+    "weight_gradient": ("gradient", "picture", "weight"),
+}
+
+
+class Trio(NamedTuple):
+    """The operators of one kernel.
+
+    All end with `bank, inputs, stride, padding, dilation`: the blocks of filters and of input channels in whole
+    numbers, then one number per axis.
+
+    Attributes:
+        answer: `(x, weight, bias, ...)`: the convolution with the whole bank; one bias per stored filter, or None.
+        input_gradient: `(gradient, weight, sizes, ...)`: of the answer, for an input whose positions are `sizes`.
+        weight_gradient: `(gradient, x, kernel_size, ...)`: of the answer, for the stored filters.
+    """
+
+    answer: Any
+    input_gradient: Any
+    weight_gradient: Any
+
+
+def register(
+    prefix: str,
+    answer: Callable[..., Tensor],
+    input_gradient: Callable[..., Tensor],
+    weight_gradient: Callable[..., Tensor],
+    device_types: str | Sequence[str],
+) -> Trio:
+    """Makes operators of three functions, named by the prefix: what they give without data, and how to differentiate.
+
+    Args:
+        prefix: of the operators' names, `"symmetric_layers::..."`.
+        answer, input_gradient, weight_gradient: with the arguments of a `Trio`'s operators, annotated.
+        device_types: those of the tensors that the functions take.
+    """
+    given = (answer, input_gradient, weight_gradient)
+    trio = Trio(
+        *[
+            torch.library.custom_op(f"{prefix}{name}", function, mutates_args=(), device_types=device_types)
+            for name, function in zip(_FORM, given, strict=True)
+        ]
+    )
+    for (name, operands), operator, fake in zip(_FORM.items(), trio, _FAKES, strict=True):
+        operator.register_fake(fake)
+        backward = _with_bias(trio, operands) if name == "answer" else _backward(trio, operands)
+        operator.register_autograd(backward, setup_context=_keep)
+    return trio
+
+
+def _empty_answer(x, weight, bias, bank, inputs, stride, padding, dilation):
+    geometry = Geometry(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return empty_like(x, (x.shape[0], sum(sizes(bank)), *geometry.answer))
+
+
+def _empty_input(gradient, weight, sizes, bank, inputs, stride, padding, dilation):
+    return empty_like(gradient, (gradient.shape[0], weight.shape[1], *sizes))
+
+
+def _empty_weight(gradient, x, kernel_size, bank, inputs, stride, padding, dilation):
+    return x.new_empty((sum(orbits for _, orbits in pairs(bank)), x.shape[1], *kernel_size))
+
+
+_FAKES = (_empty_answer, _empty_input, _empty_weight)
+
+
+def _keep(ctx: Any, inputs: Any, output: Any) -> None:
+    first, second, _, *ctx.bank = inputs
+    ctx.save_for_backward(first, second)
+
+
+def _backward(trio: Trio, operands: tuple[str, str, str]) -> Callable[..., tuple]:
+    """How an operator is differentiated: the gradient of what it gives takes the third place of the form."""
+    derive = {
+        "gradient": lambda form, bank: trio.answer(form["picture"], form["weight"], None, *bank),
+        "picture": lambda form, bank: trio.input_gradient(
+            form["gradient"], form["weight"], form["picture"].shape[2:], *bank
+        ),
+        "weight": lambda form, bank: trio.weight_gradient(
+            form["gradient"], form["picture"], form["weight"].shape[2:], *bank
+        ),
+    }
+
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        form = dict(zip(operands, (*ctx.saved_tensors, gradient), strict=True))
+        wanted = zip(operands[:2], ctx.needs_input_grad, strict=False)
+        given = [derive[name](form, ctx.bank) if needed else None for name, needed in wanted]
+        return (*given, None, *[None] * len(ctx.bank))
+
+    return backward
+
+
+def _with_bias(trio: Trio, operands: tuple[str, str, str]) -> Callable[..., tuple]:
+    """The same where the third argument is a bias."""
+    rest = _backward(trio, operands)
+
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        given = list(rest(ctx, gradient))
+        given[2] = _shared_sum(gradient, ctx.bank[0]) if ctx.needs_input_grad[2] else None
+        return tuple(given)
+
+    return backward
+
+
+def _shared_sum(gradient: Tensor, bank: Sequence[int]) -> Tensor:
+    """The gradients of shared biases: sums over pictures, positions and the members of an orbit."""
+    sums = gradient.sum([0, *range(2, gradient.dim())])
+    runs = zip(sums.split(sizes(bank)), pairs(bank), strict=True)
+    return torch.cat([run.unflatten(0, (orbits, -1)).sum(1) for run, (_, orbits) in runs])
