@@ -88,9 +88,9 @@ def test_operators_keep_what_pytorch_asks_of_them(name):
     weight = layer.weight.detach().requires_grad_()
     bias = None if name == "strided" else layer.bias.detach().requires_grad_()
     gradient = torch.randn_like(operators.answer(x, weight, bias, *geometry)).requires_grad_()
-    torch.library.opcheck(operators.answer, (x, weight, bias, *geometry))
-    torch.library.opcheck(operators.input_gradient, (gradient, weight, list(x.shape[-rank:]), *geometry))
-    torch.library.opcheck(operators.weight_gradient, (gradient, x, list(weight.shape[2:]), *geometry))
+    torch.library.opcheck(operators.answer.op, (x, weight, bias, *geometry))
+    torch.library.opcheck(operators.input_gradient.op, (gradient, weight, list(x.shape[-rank:]), *geometry))
+    torch.library.opcheck(operators.weight_gradient.op, (gradient, x, list(weight.shape[2:]), *geometry))
 
 
 @COMPILED

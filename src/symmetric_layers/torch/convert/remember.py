@@ -29,7 +29,7 @@ class Remembered:
     def __enter__(self) -> "Remembered":
         for module in self._model.modules():
             if _is_pure(module):
-                module.forward = _Answers(self, module.forward)  # type: ignore[method-assign]
+                module.forward = _Answers(self, module.forward)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

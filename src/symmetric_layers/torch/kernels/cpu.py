@@ -5,18 +5,20 @@ answers mirror bit for bit. Agrees with `reference.conv` in outputs and all grad
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import cost, frame
-from symmetric_layers.torch.kernels.job import Job
+from symmetric_layers.torch.kernels.job import Case, Job
 from symmetric_layers.torch.kernels.library import lanes, missing
 from symmetric_layers.torch.kernels.operators import answer
 
 _WORTH_IT = 0.88  # of the ordinary convolution's time, as `cost` foresees it
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
+_NO_MIRROR = "no filter has a mirror"
 _WORTH_A_CALL = 6_000_000  # products below which calling an operator costs more than folding saves
 
 
@@ -38,23 +40,33 @@ def slower(job: Job) -> str | None:
     """Why the ordinary convolution is expected to be faster, as a clause; None where it is not."""
     if torch.compiler.is_exporting():
         return "exported programs are to run without this package"
-    if not job.plan.orbits:
-        return "no filter has a mirror"
-    compiling = torch.compiler.is_compiling()  # compilers must not be made to guard sizes and layouts of pictures
-    if not compiling:
-        products = job.x.numel() * job.weight.shape[0] * math.prod(job.kernel_size)
-        if products < _WORTH_A_CALL * math.prod(job.stride):  # asked first: small layers have no time for questions
-            return f"only about {products} products: the call itself would take longer"
-        if not frame.well_formed(job):
-            return "the host refuses such an input"
-    channels_last = not compiling and _is_channels_last(job.x)
-    share = _foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size), channels_last)
-    apart = not compiling and any(axis.shift for axis in frame.frames(job))
-    if share > (_WORTH_IT_APART if apart else _WORTH_IT):
-        return (
-            f"folding and storing would cost as much as they save: about {share:.0%} of the ordinary convolution's time"
-        )
-    return None
+    if torch.compiler.is_compiling():  # compilers must not be made to guard sizes and layouts of pictures
+        foreseen = _foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size))
+        return _dear(foreseen) if job.plan.orbits else _NO_MIRROR
+    ask = _remembered if job.is_settled else _slower
+    return ask(job.case, _is_channels_last(job.x), lanes())
+
+
+def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
+    if not case.plan.orbits:
+        return _NO_MIRROR
+    products = math.prod(case.shape) * case.filters[0] * math.prod(case.kernel_size)
+    if products < _WORTH_A_CALL * math.prod(case.stride):
+        return f"only about {products} products: the call itself would take longer"
+    how = frame.lay_out(case)
+    if not how.fits:
+        return "the host refuses such an input"
+    share = cost.ratio(case.plan, case.filters[1], case.kernel_size, channels_last, lanes)
+    return _dear(share, _WORTH_IT_APART if how.apart else _WORTH_IT)
+
+
+_remembered = lru_cache(maxsize=1024)(_slower)
+
+
+def _dear(share: float, worth_it: float = _WORTH_IT) -> str | None:
+    if share <= worth_it:
+        return None
+    return f"folding and storing would cost as much as they save: about {share:.0%} of the ordinary convolution's time"
 
 
 def conv(job: Job) -> Tensor:
@@ -63,8 +75,8 @@ def conv(job: Job) -> Tensor:
 
 
 @torch.compiler.assume_constant_result
-def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...], channels_last: bool) -> float:
-    return cost.ratio(plan, channels, kernel_size, channels_last, lanes())
+def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...]) -> float:
+    return cost.ratio(plan, channels, kernel_size, False, lanes())
 
 
 def _is_channels_last(x: Tensor) -> bool:

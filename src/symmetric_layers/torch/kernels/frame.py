@@ -5,6 +5,7 @@ paddings, mirrored grids and biases of single filters are made of these.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.torch.kernels import reference
 from symmetric_layers.torch.kernels.bank import spoken
-from symmetric_layers.torch.kernels.job import Job
+from symmetric_layers.torch.kernels.job import Case, Job
 
 
 class Frame(NamedTuple):
@@ -29,14 +30,14 @@ class Frame(NamedTuple):
     shift: int
 
 
-def frames(job: Job) -> list[Frame]:
-    """All axes of a job."""
-    if job.grid != "mirrored":
-        return [Frame(before, after, 0) for before, after in job.pads]
+def frames(case: Case) -> list[Frame]:
+    """All axes."""
+    if case.grid != "mirrored":
+        return [Frame(before, after, 0) for before, after in case.pads]
     found = []
-    axes = zip(job.sizes, job.pads, job.kernel_size, job.stride, job.dilation, strict=True)
-    mirrored = set("".join(job.plan.kinds))
-    for letter, (n, (before, after), k, s, d) in zip(LETTERS[: job.plan.ndim][::-1], axes, strict=True):
+    axes = zip(case.sizes, case.pads, case.kernel_size, case.stride, case.dilation, strict=True)
+    mirrored = set("".join(case.plan.kinds))
+    for letter, (n, (before, after), k, s, d) in zip(LETTERS[: case.plan.ndim][::-1], axes, strict=True):
         shift = (n + before + after - d * (k - 1) - 1) % s + before - after if letter in mirrored else 0
         if shift > 0:
             after = before
@@ -46,24 +47,81 @@ def frames(job: Job) -> list[Frame]:
     return found
 
 
+def well_formed(case: Case) -> bool:
+    """Whether the host takes such an input."""
+    rank = case.plan.ndim
+    fits = len(case.shape) in (rank + 1, rank + 2) and case.shape[-rank - 1] == case.filters[1]
+    if not fits or case.filters[1] == 0 or any(side < 0 for pair in case.pads for side in pair):
+        return False
+    axes = zip(case.sizes, case.pads, case.kernel_size, case.dilation, strict=True)
+    return all(n + before + after > d * (k - 1) for n, (before, after), k, d in axes)
+
+
+class Layout(NamedTuple):
+    """How a kernel is asked for all jobs of one case.
+
+    Attributes:
+        fits: whether the host takes such an input; if not, nothing else is known.
+        around: what is padded before the kernel is called, in the order of `F.pad`; nothing where it does it itself.
+        wider: by how much the stored filters are: where the mirrored grid is not the shared one, a mirror then reads
+            its own grid. In the order of `F.pad`.
+        padding: that is left to the kernel.
+        bank, inputs: the blocks of filters and of input channels, in whole numbers.
+        apart: whether the two grids lie apart.
+        beside: why no filter covers both grids, as a clause; None where one does.
+    """
+
+    fits: bool
+    around: tuple[int, ...] = ()
+    wider: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    bank: tuple[int, ...] = ()
+    inputs: tuple[int, ...] = ()
+    apart: bool = False
+    beside: str | None = None
+
+
+def lay_out(case: Case) -> Layout:
+    """Works out how a kernel is asked."""
+    if not well_formed(case):
+        return Layout(fits=False)
+    seen = frames(case)
+    pads = [(frame.before, frame.after) for frame in seen]
+    around: list[int] = []
+    if case.padding_mode != "zeros" or any(before != after for before, after in pads):
+        around = [side for pair in reversed(pads) for side in pair]
+        pads = [(0, 0)] * case.plan.ndim
+    shifts = [frame.shift // dilation for frame, dilation in zip(seen, case.dilation, strict=True)]
+    wider = [side for shift in reversed(shifts) for side in (max(-shift, 0), max(shift, 0))] if any(shifts) else []
+    inputs = [] if case.plan.inputs is None else spoken(case.plan.inputs)
+    return Layout(
+        True, tuple(around), tuple(wider), tuple(before for before, _ in pads), tuple(spoken(case.plan)),
+        tuple(inputs), any(frame.shift for frame in seen), _beside_the_grid(case, seen),
+    )  # fmt: skip
+
+
+_remembered = lru_cache(maxsize=1024)(lay_out)
+
+
+def layout(job: Job) -> Layout:
+    """How a kernel is asked for this job."""
+    return _remembered(job.case) if job.is_settled else lay_out(job.case)
+
+
 def conv(job: Job, answer: Callable[..., Tensor]) -> Tensor:
     """The convolution by a kernel's operator; equivalent to `reference.conv(job)`."""
-    plan, x = job.plan, job.x
-    if not well_formed(job):
+    plan, x, weight, how = job.plan, job.x, job.weight, layout(job)
+    if not how.fits:
         return reference.conv(job)  # which refuses in the host's words
     batched = x.dim() == plan.ndim + 2
     if not batched:
         x = x.unsqueeze(0)
-    seen = frames(job)
-    pads = [(frame.before, frame.after) for frame in seen]
-    if job.padding_mode != "zeros" or any(before != after for before, after in pads):
-        mode = "constant" if job.padding_mode == "zeros" else job.padding_mode
-        x = F.pad(x, [side for pair in reversed(pads) for side in pair], mode=mode)
-        pads = [(0, 0)] * plan.ndim
+    if how.around:
+        x = F.pad(x, how.around, mode="constant" if job.padding_mode == "zeros" else job.padding_mode)
+    if how.wider:
+        weight = F.pad(weight, how.wider)
     shared = job.bias if job.share_bias or not plan.orbits else None
-    inputs = [] if plan.inputs is None else spoken(plan.inputs)
-    padding = [before for before, _ in pads]
-    y = answer(x, _on_both_grids(job, seen), shared, spoken(plan), inputs, job.stride, padding, job.dilation)
+    y = answer(x, weight, shared, how.bank, how.inputs, job.stride, how.padding, job.dilation)
     if job.bias is not None and shared is None:
         y = y + job.bias.view(-1, *[1] * plan.ndim)
     return y if batched else y.squeeze(0)
@@ -76,35 +134,15 @@ def why_not(job: Job) -> str | None:
         return f"the layer has {plan.groups} groups; it computes one group only"
     if plan.inputs is not None and plan.orbits and any(not block.kind for block in plan.inputs.blocks):
         return "some input channels are in no orbit; it exchanges orbits only"
-    return _transformed(job) or _beside_the_grid(job)
+    return _transformed(job) or layout(job).beside
 
 
-def well_formed(job: Job) -> bool:
-    """Whether the host takes such an input."""
-    rank, x = job.plan.ndim, job.x
-    fits = x.dim() in (rank + 1, rank + 2) and x.shape[-rank - 1] == job.weight.shape[1]
-    if not fits or job.weight.shape[1] == 0 or any(side < 0 for pair in job.pads for side in pair):
-        return False
-    axes = zip(job.sizes, job.pads, job.kernel_size, job.dilation, strict=True)
-    return all(n + before + after > d * (k - 1) for n, (before, after), k, d in axes)
-
-
-def _beside_the_grid(job: Job) -> str | None:
-    if job.grid != "mirrored" or not well_formed(job):
-        return None
-    for frame, dilation in zip(frames(job), job.dilation, strict=True):
+def _beside_the_grid(case: Case, seen: list[Frame]) -> str | None:
+    for frame, dilation in zip(seen, case.dilation, strict=True):
         if frame.shift % dilation:
             apart = f"the mirrored grid lies {abs(frame.shift)} pixels off"
             return f"{apart}; with dilation {dilation} no single filter covers both"
     return None
-
-
-def _on_both_grids(job: Job, seen: list[Frame]) -> Tensor:
-    """The stored filters, wider where the mirrored grid is not the shared one: a mirror then reads its own grid."""
-    wider = [frame.shift // dilation for frame, dilation in zip(seen, job.dilation, strict=True)]
-    if not any(wider):
-        return job.weight
-    return F.pad(job.weight, [side for more in reversed(wider) for side in (max(-more, 0), max(more, 0))])
 
 
 def _transformed(job: Job) -> str | None:

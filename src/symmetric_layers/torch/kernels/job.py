@@ -7,9 +7,44 @@ one clause on what it does not do, or None.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from symmetric_layers.orbits import Plan
+
+
+class Case(NamedTuple):
+    """What all calls of one layer on inputs of one shape have in common: what can be worked out once for them.
+
+    Attributes:
+        shape: of the input.
+        filters: shape of the stored filters.
+        plan, stride, padding, dilation, padding_mode, grid: as in `Job`.
+    """
+
+    plan: Plan
+    shape: tuple[int, ...]
+    filters: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding_mode: str
+    grid: str
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many positions the input has along each axis."""
+        return self.shape[-self.plan.ndim :]
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """How many numbers a filter has along each axis."""
+        return self.filters[2:]
+
+    @property
+    def pads(self) -> list[tuple[int, int]]:
+        """The padding before and after, per axis. `'same'` pads the odd one after, as the host does."""
+        return both_sides(self.padding, self.kernel_size, self.dilation)
 
 
 class Job(NamedTuple):
@@ -52,6 +87,20 @@ class Job(NamedTuple):
     def pads(self) -> list[tuple[int, int]]:
         """The padding before and after, per axis. `'same'` pads the odd one after, as the host does."""
         return both_sides(self.padding, self.kernel_size, self.dilation)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all sizes are plain numbers: compilers and tracers put symbols there, which nothing remembers."""
+        return not torch.compiler.is_compiling() and all(type(size) is int for size in self.x.shape)
+
+    @property
+    def case(self) -> Case:
+        """All but the numbers."""
+        padding = self.padding if isinstance(self.padding, str) else tuple(self.padding)
+        return Case(
+            self.plan, self.x.shape, self.weight.shape, tuple(self.stride), padding, tuple(self.dilation),
+            self.padding_mode, self.grid,
+        )  # fmt: skip
 
 
 def both_sides(

@@ -15,7 +15,6 @@ from torch import Tensor
 import symmetric_layers.torch.kernels as home
 from symmetric_layers.torch.kernels.geometry import Geometry
 
-_Orders = Sequence[tuple[int, ...]]
 _Three = ctypes.c_int64 * 3
 _SETS = ("avx512", "avx2", "baseline")  # the best one first
 _BUDGET = 384 * 1024  # bytes that one thread folds into
@@ -79,7 +78,8 @@ def _three(numbers: Sequence[int], fill: int) -> ctypes.Array:
 
 
 @lru_cache(maxsize=1024)
-def _array(numbers: tuple[int, ...]) -> ctypes.Array:
+def array(numbers: tuple[int, ...]) -> ctypes.Array:
+    """The numbers as C sees them."""
     return (ctypes.c_int32 * len(numbers))(*numbers)
 
 
@@ -89,9 +89,9 @@ def _point(task: Task, prefix: str, x: Tensor) -> None:
     setattr(task, f"{prefix}_position", _three(x.stride()[2:], 0))
 
 
-def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor) -> Task:
+def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: int) -> Task:
     """A task that reads pictures x and gives pictures y; mode, kind and channels are left to fill in."""
-    task = Task(batch=x.shape[0], threads=torch.get_num_threads(), budget=_BUDGET)
+    task = Task(batch=x.shape[0], threads=threads, budget=_BUDGET)
     _write(task, geometry)
     _point(task, "in", x)
     _point(task, "out", y)
@@ -99,10 +99,16 @@ def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor) -> Task:
     return task
 
 
-def run(verb: str, task: Task, tensors: Sequence[Tensor | None], orders: _Orders, set: str = "") -> None:
-    """Calls the kernel: `'answer'` with x, weight, bias, y, or `'learn'` with x, gradients, gradients of the weight."""
-    name = set or instruction_sets()[0]
-    function = getattr(_library(), f"symmetric_{verb}_{name}")
-    pointers = [None if tensor is None else ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    if function(ctypes.byref(task), *pointers, *map(_array, orders)):
+def run(verb: str, task: Task, places: Sequence[int | None], orders: Sequence[ctypes.Array], set: str = "") -> None:
+    """Calls the kernel: `'answer'` with x, weight, bias, y, or `'learn'` with x, gradients, gradients of the weight.
+
+    Args:
+        verb: what is asked for.
+        task: what it is.
+        places: where in memory the tensors begin; None for no bias.
+        orders: member after member, the channels of input and output that belong together.
+        set: of instructions; the best one where nothing is said.
+    """
+    function = getattr(_library(), f"symmetric_{verb}_{set or instruction_sets()[0]}")
+    if function(ctypes.byref(task), *map(ctypes.c_void_p, places), *orders):
         raise MemoryError("The fused kernel found no memory for its scratch.")

@@ -1,6 +1,9 @@
 """The fused kernel for processors as operators: what `native/` is told, block after block of a bank."""
 
+import ctypes
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,9 +11,63 @@ from torch import Tensor
 from symmetric_layers.torch.kernels.bank import parts, whole
 from symmetric_layers.torch.kernels.bank import spoken as spoken  # beside the operators that it is spoken to
 from symmetric_layers.torch.kernels.geometry import Geometry, empty_like
-from symmetric_layers.torch.kernels.library import new_task, run
+from symmetric_layers.torch.kernels.library import Task, array, new_task, run
 from symmetric_layers.torch.kernels.reference import expand_weight
 from symmetric_layers.torch.kernels.trio import register
+
+
+class Call(NamedTuple):
+    """One call of the kernel, for one block of a bank: everything but where the numbers are.
+
+    Attributes:
+        verb: of the kernel.
+        task: what it has to do.
+        offsets: where in every tensor its part begins, in bytes.
+        orders: member after member, the channels of input and output that belong together.
+    """
+
+    verb: str
+    task: Task
+    offsets: tuple[int, ...]
+    orders: tuple[ctypes.Array, ...]
+
+    def __call__(self, *tensors: Tensor | None) -> None:
+        """Has the kernel do it."""
+        places = zip(tensors, self.offsets, strict=True)
+        run(self.verb, self.task, [None if one is None else one.data_ptr() + at for one, at in places], self.orders)
+
+
+class Prepared(NamedTuple):
+    """What one call of an operator does, worked out once for all tensors that lie in memory alike.
+
+    Attributes:
+        answer: a tensor without numbers, of the shape and memory format of what is asked for.
+        calls: of the kernel.
+    """
+
+    answer: Tensor
+    calls: tuple[Call, ...]
+
+    def fresh(self) -> Tensor:
+        """Memory for what is asked for."""
+        return torch.empty_strided(self.answer.shape, self.answer.stride(), dtype=torch.float32)
+
+
+_Lies = tuple[tuple[int, ...], tuple[int, ...]]
+_Numbers = tuple[int, ...]
+
+
+def _lies(x: Tensor) -> _Lies:
+    return x.shape, x.stride()
+
+
+def _shadow(lies: _Lies) -> Tensor:
+    return torch.empty_strided(*lies, dtype=torch.float32, device="meta")
+
+
+def _call(verb: str, task: Task, tensors: Sequence[Tensor | None], orders: tuple[_Numbers, _Numbers]) -> Call:
+    offsets = [0 if one is None else int(one.storage_offset()) * one.element_size() for one in tensors]
+    return Call(verb, task, tuple(offsets), tuple(map(array, orders)))
 
 
 def _readable(x: Tensor) -> Tensor:
@@ -18,15 +75,16 @@ def _readable(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.stride(1) == 1 else x.contiguous()
 
 
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
 def _dense(weight: Tensor) -> Tensor:
     """The kernel reads filters of both memory formats; anything else is copied."""
-    formats = (torch.contiguous_format, {4: torch.channels_last, 5: torch.channels_last_3d}.get(weight.dim()))
-    known = any(layout is not None and weight.is_contiguous(memory_format=layout) for layout in formats)
-    return weight if known and weight[0, 0].numel() > 1 else weight.contiguous()
-
-
-def _slice(x: Tensor | None, first: int, count: int, dim: int = 0) -> Tensor | None:
-    return None if x is None else x.narrow(dim, first, count)
+    if weight.is_contiguous():
+        return weight
+    last = _LAST.get(weight.dim())
+    known = last is not None and weight.is_contiguous(memory_format=last) and weight.shape[2:].numel() > 1
+    return weight if known else weight.contiguous()
 
 
 def _answer(
@@ -48,19 +106,39 @@ def _answer(
         bank: the blocks of filters; `inputs` those of the input channels.
         stride, padding, dilation: one number per axis.
     """
-    geometry = Geometry(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     x, weight = _readable(x), _dense(weight)
-    blocks = parts(tuple(bank), tuple(inputs), x.shape[1], x.dim() - 2)
-    y = empty_like(x, (x.shape[0], sum(part.filters for part in blocks), *geometry.answer))
-    if not y.numel():
-        return y
-    for part in blocks:
-        own, into = weight.narrow(0, part.stored, part.orbits), y.narrow(1, part.channel, part.filters)
-        task = new_task(geometry, x, into, own)
-        task.mode, task.kind, task.inputs, task.outputs = int(part.deep), part.kind, part.inputs, part.orbits
-        biases = _slice(bias, part.stored, part.orbits)
-        run("answer", task, (x, own, biases, into), (part.in_order, part.out_order))
+    bias = None if bias is None else bias.contiguous()
+    case = (tuple(bank), tuple(inputs), tuple(stride), tuple(padding), tuple(dilation), torch.get_num_threads())
+    how = _answering(_lies(x), _lies(weight), *case)
+    y = how.fresh()
+    for call in how.calls:
+        call(x, weight, bias, y)
     return y
+
+
+@lru_cache(maxsize=1024)
+def _answering(
+    pictures: _Lies,
+    filters: _Lies,
+    bank: _Numbers,
+    inputs: _Numbers,
+    stride: _Numbers,
+    padding: _Numbers,
+    dilation: _Numbers,
+    threads: int,
+) -> Prepared:
+    x, weight = _shadow(pictures), _shadow(filters)
+    geometry = Geometry(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    blocks = parts(bank, inputs, x.shape[1], x.dim() - 2)
+    y = empty_like(x, (x.shape[0], sum(part.filters for part in blocks), *geometry.answer))
+    calls = []
+    for part in blocks if y.numel() else ():
+        own, into = weight.narrow(0, part.stored, part.orbits), y.narrow(1, part.channel, part.filters)
+        task = new_task(geometry, x, into, own, threads)
+        task.mode, task.kind, task.inputs, task.outputs = int(part.deep), part.kind, part.inputs, part.orbits
+        biases = torch.empty(weight.shape[0], device="meta").narrow(0, part.stored, part.orbits)
+        calls.append(_call("answer", task, (x, own, biases, into), (part.in_order, part.out_order)))
+    return Prepared(y, tuple(calls))
 
 
 def _input_gradient(
@@ -74,23 +152,44 @@ def _input_gradient(
     dilation: Sequence[int],
 ) -> Tensor:
     """The gradient of `answer` for its input, whose positions are `sizes`."""
-    geometry = Geometry(sizes, weight.shape[2:], stride, padding, dilation)
-    shape = (gradient.shape[0], weight.shape[1], *sizes)
     if max(stride) > 1:  # every pixel is reached by some of the taps only: nothing to fold
         plan = whole(tuple(bank), tuple(inputs), weight.shape[1], len(sizes))
+        geometry = Geometry(sizes, weight.shape[2:], stride, padding, dilation)
         return geometry.host_gradient(gradient, expand_weight(weight, plan))
     gradient, weight = _readable(gradient), _dense(weight)
-    x = empty_like(gradient, shape)
-    if not x.numel() or not gradient.numel():
+    case = (tuple(sizes), tuple(bank), tuple(inputs), tuple(padding), tuple(dilation), torch.get_num_threads())
+    how = _going_back(_lies(gradient), _lies(weight), *case)
+    x = how.fresh()
+    if not gradient.numel():
         return x.zero_()
-    for part in parts(tuple(bank), tuple(inputs), x.shape[1], len(sizes)):
+    for call in how.calls:
+        call(gradient, weight, None, x)
+    return x
+
+
+@lru_cache(maxsize=1024)
+def _going_back(
+    gradients: _Lies,
+    filters: _Lies,
+    sizes: _Numbers,
+    bank: _Numbers,
+    inputs: _Numbers,
+    padding: _Numbers,
+    dilation: _Numbers,
+    threads: int,
+) -> Prepared:
+    gradient, weight = _shadow(gradients), _shadow(filters)
+    geometry = Geometry(sizes, weight.shape[2:], [1] * len(sizes), padding, dilation)
+    x = empty_like(gradient, (gradient.shape[0], weight.shape[1], *sizes))
+    calls = []
+    for part in parts(bank, inputs, x.shape[1], len(sizes)) if x.numel() else ():
         own = weight.narrow(0, part.stored, part.orbits)
         seen = gradient.narrow(1, part.channel, part.filters)
-        task = new_task(geometry.backwards(), seen, x, own)
+        task = new_task(geometry.backwards(), seen, x, own, threads)
         task.mode, task.kind, task.inputs, task.outputs = 1 if part.deep else 2, part.kind, part.orbits, part.inputs
         task.transposed, task.add = 1, int(part.channel > 0)
-        run("answer", task, (seen, own, None, x), (part.out_order, part.in_order))
-    return x
+        calls.append(_call("answer", task, (seen, own, None, x), (part.out_order, part.in_order)))
+    return Prepared(x, tuple(calls))
 
 
 def _weight_gradient(
@@ -104,19 +203,41 @@ def _weight_gradient(
     dilation: Sequence[int],
 ) -> Tensor:
     """The gradient of `answer` for the stored filters."""
-    geometry = Geometry(x.shape[2:], kernel_size, stride, padding, dilation)
     gradient, x = _readable(gradient), _readable(x)
-    blocks = parts(tuple(bank), tuple(inputs), x.shape[1], x.dim() - 2)
-    weight = x.new_empty((sum(part.orbits for part in blocks), x.shape[1], *kernel_size))
+    geometry = (tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation))
+    how = _learning(_lies(gradient), _lies(x), tuple(bank), tuple(inputs), *geometry, torch.get_num_threads())
+    weight = how.fresh()
     if not x.numel() or not gradient.numel():
         return weight.zero_()
+    for call in how.calls:
+        call(x, gradient, weight)
+    return weight
+
+
+@lru_cache(maxsize=1024)
+def _learning(
+    gradients: _Lies,
+    pictures: _Lies,
+    bank: _Numbers,
+    inputs: _Numbers,
+    kernel_size: _Numbers,
+    stride: _Numbers,
+    padding: _Numbers,
+    dilation: _Numbers,
+    threads: int,
+) -> Prepared:
+    gradient, x = _shadow(gradients), _shadow(pictures)
+    geometry = Geometry(x.shape[2:], kernel_size, stride, padding, dilation)
+    blocks = parts(bank, inputs, x.shape[1], x.dim() - 2)
+    weight = x.new_empty((sum(part.orbits for part in blocks), x.shape[1], *kernel_size))
+    calls = []
     for part in blocks:
         own = weight.narrow(0, part.stored, part.orbits)
         seen = gradient.narrow(1, part.channel, part.filters)
-        task = new_task(geometry, x, seen, own)
+        task = new_task(geometry, x, seen, own, threads)
         task.mode, task.kind, task.inputs, task.outputs = int(part.deep), part.kind, part.inputs, part.orbits
-        run("learn", task, (x, seen, own), (part.in_order, part.out_order))
-    return weight
+        calls.append(_call("learn", task, (x, seen, own), (part.in_order, part.out_order)))
+    return Prepared(weight, tuple(calls))
 
 
 answer, input_gradient, weight_gradient = register(

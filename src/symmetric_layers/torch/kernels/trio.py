@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.utils._python_dispatch as _python_dispatch
 from torch import Tensor
 
 from symmetric_layers.torch.kernels.bank import pairs, sizes
@@ -25,7 +26,8 @@ class Trio(NamedTuple):
     """The operators of one kernel.
 
     All end with `bank, inputs, stride, padding, dilation`: the blocks of filters and of input channels in whole
-    numbers, then one number per axis.
+    numbers, then one number per axis. Each calls its function at once where nothing looks on, and has the operator that
+    compilers, tracers and profilers see as its attribute `op`.
 
     Attributes:
         answer: `(x, weight, bias, ...)`: the convolution with the whole bank; one bias per stored filter, or None.
@@ -52,18 +54,53 @@ def register(
         answer, input_gradient, weight_gradient: with the arguments of a `Trio`'s operators, annotated.
         device_types: those of the tensors that the functions take.
     """
+    calls: dict[str, Any] = {}
     given = (answer, input_gradient, weight_gradient)
-    trio = Trio(
-        *[
-            torch.library.custom_op(f"{prefix}{name}", function, mutates_args=(), device_types=device_types)
-            for name, function in zip(_FORM, given, strict=True)
-        ]
-    )
-    for (name, operands), operator, fake in zip(_FORM.items(), trio, _FAKES, strict=True):
+    for (name, operands), function, fake in zip(_FORM.items(), given, _FAKES, strict=True):
+        operator = torch.library.custom_op(f"{prefix}{name}", function, mutates_args=(), device_types=device_types)
         operator.register_fake(fake)
-        backward = _with_bias(trio, operands) if name == "answer" else _backward(trio, operands)
+        backward = _with_bias(calls, operands) if name == "answer" else _backward(calls, operands)
         operator.register_autograd(backward, setup_context=_keep)
-    return trio
+        calls[name] = _call(operator, function, backward)
+    return Trio(**calls)
+
+
+def _call(operator: Any, function: Callable[..., Tensor], backward: Callable[..., tuple]) -> Any:
+    """The function itself where nothing looks on: calling an operator takes as long as a small convolution."""
+
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        _keep(ctx, given, None)
+        return function(*given)
+
+    how = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    differentiable: Any = type(function.__name__, (torch.autograd.Function,), how)
+
+    def call(*given: Any) -> Tensor:
+        if _is_watched(*given[:2]):
+            return operator(*given)
+        if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in given[:3]):
+            return differentiable.apply(*given)
+        return function(*given)
+
+    call.op = operator  # type: ignore[attr-defined]
+    return call
+
+
+_mode = getattr(_python_dispatch, "_get_current_dispatch_mode", lambda: "unknown")
+_is_profiled = getattr(torch.autograd, "_profiler_enabled", lambda: True)
+_PLAIN = {Tensor, torch.nn.Parameter}
+
+
+def _is_watched(first: Tensor, second: Tensor) -> bool:
+    """Whether a compiler, tracer, mode, profiler or kind of tensor has to see an operator."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or _mode() is not None
+        or _is_profiled()
+        or type(first) not in _PLAIN
+        or type(second) not in _PLAIN
+    )
 
 
 def _empty_answer(x, weight, bias, bank, inputs, stride, padding, dilation):
@@ -87,14 +124,14 @@ def _keep(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_backward(first, second)
 
 
-def _backward(trio: Trio, operands: tuple[str, str, str]) -> Callable[..., tuple]:
+def _backward(calls: dict[str, Any], operands: tuple[str, str, str]) -> Callable[..., tuple]:
     """How an operator is differentiated: the gradient of what it gives takes the third place of the form."""
     derive = {
-        "gradient": lambda form, bank: trio.answer(form["picture"], form["weight"], None, *bank),
-        "picture": lambda form, bank: trio.input_gradient(
+        "gradient": lambda form, bank: calls["answer"](form["picture"], form["weight"], None, *bank),
+        "picture": lambda form, bank: calls["input_gradient"](
             form["gradient"], form["weight"], form["picture"].shape[2:], *bank
         ),
-        "weight": lambda form, bank: trio.weight_gradient(
+        "weight": lambda form, bank: calls["weight_gradient"](
             form["gradient"], form["picture"], form["weight"].shape[2:], *bank
         ),
     }
@@ -108,9 +145,9 @@ def _backward(trio: Trio, operands: tuple[str, str, str]) -> Callable[..., tuple
     return backward
 
 
-def _with_bias(trio: Trio, operands: tuple[str, str, str]) -> Callable[..., tuple]:
+def _with_bias(calls: dict[str, Any], operands: tuple[str, str, str]) -> Callable[..., tuple]:
     """The same where the third argument is a bias."""
-    rest = _backward(trio, operands)
+    rest = _backward(calls, operands)
 
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         given = list(rest(ctx, gradient))

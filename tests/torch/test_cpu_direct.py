@@ -1,0 +1,109 @@
+"""The kernel is called at once where nothing looks on; whatever looks on sees its operators."""
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from symmetric_layers.torch import SymmetricConv2d
+from symmetric_layers.torch.kernels import library, operators
+
+pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
+ANSWER = torch.ops.symmetric_layers.answer.default
+
+
+@pytest.fixture
+def layer():
+    torch.manual_seed(0)
+    return SymmetricConv2d(8, 32, 3, padding=1, symmetry={"h": 32}, algorithm="cpu")
+
+
+@pytest.fixture
+def x():
+    return torch.randn(1, 8, 9, 9, generator=torch.Generator().manual_seed(0))
+
+
+class Watching(TorchDispatchMode):
+    """Writes down which operators are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_sees_the_operators(layer, x):
+    with Watching() as mode:
+        layer(x.requires_grad_()).sum().backward()
+    names = {func.name() for func in mode.seen}
+    assert {f"symmetric_layers::{name}" for name in ("answer", "input_gradient", "weight_gradient")} <= names
+
+
+def test_a_graph_traced_with_real_tensors_answers_other_pictures(layer, x):
+    traced = make_fx(layer)(x)
+    assert ANSWER in {node.target for node in traced.graph.nodes}
+    assert torch.equal(traced(-x), layer(-x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::UserWarning")
+def test_a_jit_trace_answers_other_pictures(layer, x):
+    traced = torch.jit.trace(layer, x, check_trace=False)
+    assert torch.equal(traced(-x), layer(-x))
+
+
+def test_a_profiler_sees_the_operators(layer, x):
+    with torch.profiler.profile() as profile, torch.no_grad():
+        layer(x)
+    assert "symmetric_layers::answer" in {event.key for event in profile.key_averages()}
+
+
+class Counted(torch.Tensor):
+    """A tensor of its own kind."""
+
+
+def test_a_tensor_of_its_own_kind_goes_through_the_operator(layer, x, monkeypatch):
+    asked = []
+    monkeypatch.setattr(operators, "run", lambda *given: asked.append(given))
+    seen = layer(x.as_subclass(Counted))
+    assert isinstance(seen, Counted)
+    assert len(asked) == 1
+
+
+def test_where_nothing_looks_on_no_operator_is_called(layer, x, monkeypatch):
+    def refuse(*given):
+        raise AssertionError("an operator was called")
+
+    monkeypatch.setattr(torch._ops.OpOverload, "__call__", refuse)
+    with torch.no_grad():
+        assert layer(x).shape == (1, 32, 9, 9)
+    y = layer(x.requires_grad_())
+    first = torch.autograd.grad(y, [x, layer.weight, layer.bias], torch.ones_like(y), create_graph=True)
+    torch.autograd.grad([one.sum() for one in first[:2]], [x, layer.weight])
+
+
+def test_the_same_layer_serves_inputs_that_lie_otherwise_in_memory(layer, x):
+    expected = layer(x)
+    wide = torch.randn(1, 16, 9, 20)
+    wide[:, ::2, :, 3:12] = x
+    for seen in (x.to(memory_format=torch.channels_last), wide[:, ::2, :, 3:12], x.mT.contiguous().mT):
+        assert torch.equal(layer(seen), expected)
+    turned = layer(x.expand(2, -1, -1, -1))
+    assert torch.equal(turned[0], expected[0])
+    assert torch.equal(turned[1], expected[0])
+
+
+def test_threads_are_asked_for_in_every_call(layer, x, monkeypatch):
+    found, before, own = [], torch.get_num_threads(), operators.run
+    monkeypatch.setattr(
+        operators, "run", lambda verb, task, *rest: found.append(task.threads) or own(verb, task, *rest)
+    )
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            layer(x)
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1, 2, 1]
