@@ -2,6 +2,7 @@
 
 import pathlib
 import platform
+import random
 import re
 import statistics
 import subprocess
@@ -27,12 +28,17 @@ class Times:
 
 
 def side_by_side(candidates: dict[str, Callable[[], object]], rounds: int = ROUNDS, warm_up: int = 3) -> Times:
-    """Times all candidates: they take turns, so that what slows the machine down slows all of them."""
-    times = Times(list(candidates))
+    """Times all candidates: they take turns, so that what slows the machine down slows all of them.
+
+    Every round has an order of its own, so that nobody always follows the same one: who comes first finds the caches
+    cold, and whose memory was given back to the system asks for every page anew.
+    """
+    times, order, dice = Times(list(candidates)), list(candidates), random.Random(0)
     for turn in range(warm_up + rounds):
-        for name, call in candidates.items():
+        dice.shuffle(order)
+        for name in order:
             start = time.perf_counter()
-            call()
+            candidates[name]()
             if turn >= warm_up:
                 times.turns[name].append(time.perf_counter() - start)
     return times

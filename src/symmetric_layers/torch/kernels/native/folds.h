@@ -76,6 +76,20 @@ struct Tile {
     int64_t pixels, first_picture, pictures, first[3], extent[3];
 };
 
+// Pixels of a tile, from one up to another.
+struct Run {
+    int64_t from, to;
+};
+
+// The pixels for which a tap lies inside the picture: where it reads padding, there is nothing to add.
+inline Run inside(const Program &p, const Tile &tile, const Slot &slot) {
+    if (p.folded[1] || tile.pictures > 1 || tile.extent[0] > 1) return {0, tile.pixels};
+    int64_t stride = p.task.stride[1], first = tile.first[1] * stride + slot.row;
+    int64_t from = most(0, up(-least(first, 0), stride));
+    int64_t to = least(tile.extent[1], up(most(p.task.size[1] - first, 0), stride));
+    return from < to ? Run{from * tile.extent[2], to * tile.extent[2]} : Run{0, 0};
+}
+
 // Which box of which pictures a tile is.
 inline void place_box(const Program &p, int64_t number, Tile &tile) {
     for (int a = 2; a >= 0; a--) {

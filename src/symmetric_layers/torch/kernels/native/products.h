@@ -44,6 +44,7 @@ const int NARROW_ROWS = 8;
 
 // Groups of at most `most_rows`, as even as can be: a small rest would keep the multipliers waiting.
 template <class Work> inline void each_group(int64_t count, int64_t most_rows, Work work) {
+    if (!count) return;
     int64_t groups = up(count, most_rows), rows = count / groups, larger = count % groups;
     for (int64_t group = 0, at = 0; group < groups; group++) {
         int64_t here = rows + (group < larger);
@@ -82,7 +83,9 @@ inline void multiply_group(const Program &p, const Tile &tile, int group, int64_
         for (o.first = 0; o.first < t.inputs; o.first += piece, o.fresh = false) {
             o.inputs = least(piece, t.inputs - o.first);
             o.weights = weights + (s * t.inputs + o.first) * WIDTH;
-            each_group(tile.pixels, narrow ? NARROW_ROWS : (int)ROWS, [&](int64_t pixel, int64_t rows) {
+            Run run = o.fresh || o.count > 1 ? Run{0, tile.pixels} : inside(p, tile, *o.slots);
+            each_group(run.to - run.from, narrow ? NARROW_ROWS : (int)ROWS, [&](int64_t at, int64_t rows) {
+                int64_t pixel = run.from + at;
                 narrow ? multiply_rows<1>(rows, o, tile, pixel, sums + pixel * WIDTH)
                        : multiply_rows<2>(rows, o, tile, pixel, sums + pixel * WIDTH);
             });
@@ -133,12 +136,14 @@ inline void outer_products(const Program &p, const Tile &tile, const float *grad
             const Slot &slot = p.slots[s];
             const float *from = (slot.direct ? tile.regions : tile.planes) + slot.offset;
             const int32_t *at = slot.direct ? tile.region_at : tile.plane_at;
+            Run run = inside(p, tile, slot);
+            int64_t pixels = run.to - run.from;
             for (int64_t n = 0; n < padded; n += WIDTH)
                 each_group(t.inputs, ROWS, [&](int64_t k, int64_t rows) {
-                    const float *g = gradients + group * group_pitch + n;
+                    const float *g = gradients + group * group_pitch + run.from * padded + n;
                     float *to = sums + (s * t.inputs + k) * padded + n;
-                    padded - n <= LANES ? outer_rows<1>(rows, from + k, at, tile.pixels, g, padded, to)
-                                        : outer_rows<2>(rows, from + k, at, tile.pixels, g, padded, to);
+                    padded - n <= LANES ? outer_rows<1>(rows, from + k, at + run.from, pixels, g, padded, to)
+                                        : outer_rows<2>(rows, from + k, at + run.from, pixels, g, padded, to);
                 });
         }
 }

@@ -17,6 +17,7 @@ struct Fold {
 struct Slot {
     bool direct;
     int64_t offset;
+    int64_t row;  // of the input, for the first row of the output; where rows are not folded
 };
 
 // The taps of the stored filters that become the weights of some slots.
@@ -134,6 +135,7 @@ inline void add_slot(Program &p, const int64_t *q, const Class &c, int i, const 
     for (int a = 0; a < 3; a++) root[a] = p.folded[a] ? q[a] : 0;
     Slot &slot = p.slots[p.slot_count];
     slot.direct = c.count == 1;
+    slot.row = q[1] * p.task.dilation[1] - p.task.padding[1];
     slot.offset = slot.direct ? region_offset(p, q) : made[tap_at(p, root)] + i * p.plane_floats + plane_offset(p, q);
     p.recipes[tap_at(p, q)].slot[i] = p.slot_count++;
 }
