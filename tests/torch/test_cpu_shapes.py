@@ -78,6 +78,18 @@ def test_any_number_of_channels(inputs, outputs, deep):
     assert mirrors_bitwise(layer, x, "h", "cpu")
 
 
+@DEEP
+@pytest.mark.parametrize("outputs", [1, 4, 7])
+@pytest.mark.parametrize(("rank", "inputs"), [(2, 40), (3, 1), (3, 21), (3, 32)])
+def test_few_orbits_of_pictures_that_come_piece_by_piece(rank, inputs, outputs, deep):
+    layer = conv(rank, inputs, outputs, 3, deep, padding=1)
+    x = random(2, layer.in_channels, *(5, 4, 21)[-rank:])
+    for some in (x, last(x)):
+        agrees(layer, some)
+        for letter in "hvz"[:rank]:
+            assert mirrors_bitwise(layer, some, letter, "cpu")
+
+
 def test_more_inputs_than_two_chunks_of_products_hold():
     layer = conv(1, 600, 18, 3, padding=1)
     x = random(1, 600, 9)

@@ -1,7 +1,8 @@
 // The same product with pixels in the lanes of the vectors: for few representatives, which would leave lanes empty.
 //
-// Everything is kept channel by channel: the region, and for every slot a dense plane of the tile's pixels. The order
-// in which a pixel's products are summed is the same everywhere, as it is with representatives in the lanes.
+// Everything is kept channel by channel: the region, and for every slot a dense plane of the tile's pixels. Inputs come
+// piece by piece, which leaves room for larger tiles: their edges are brought in less often. The order in which a
+// pixel's products are summed is the same everywhere, as it is with representatives in the lanes.
 
 #pragma once
 #include "weights.h"
@@ -21,11 +22,13 @@ struct Spread {
 struct Across {
     int64_t row, plane, channel, member;  // of the region: distances in floats
     int64_t pixels, padded;               // of a tile; whole vectors
-    int32_t *place;                       // of every input channel: member * inputs + orbit
+    int64_t piece;                        // inputs that are folded in one go
+    int32_t *place;                       // of every input channel of a piece: member * piece + input
     Spread *spreads;
     int spread_count;
     int64_t region_floats(const Program &p) const { return p.in_members * member; }
-    int64_t plane_floats(const Program &p) const { return p.slot_count * p.task.inputs * padded; }
+    int64_t plane_floats(const Program &p) const { return p.slot_count * piece * padded; }
+    int64_t sum_pitch(const Program &p) const { return p.task.outputs * padded; }  // from group to group
 };
 
 // Measured: with half of the lanes empty always, with one vector of representatives where runs of inputs are short.
@@ -57,21 +60,23 @@ inline void add_spread(const Program &p, Across &a, const int64_t *q, const Clas
 // Boxes are as before, but for how much a pixel takes.
 inline bool prepare_across(Program &p, Across &a) {
     const Task &t = p.task;
-    cut_boxes(p, p.slot_count * t.inputs + p.in_members * t.inputs + p.groups * STREAMS);
+    a.piece = p.in_laced ? least(most(LANES / p.in_members, 1), t.inputs) : t.inputs;
+    cut_boxes(p, p.slot_count * a.piece + 3 * p.in_members * a.piece + p.groups * t.outputs);
     p.pictures = 1;
     p.tiles = t.batch * p.boxes[0] * p.boxes[1] * p.boxes[2];
     lay_out(p);
     a.row = p.region[2];
     a.plane = p.region[1] * a.row;
     a.channel = staggered(p.region[0] * a.plane);
-    a.member = t.inputs * a.channel;
+    a.member = a.piece * a.channel;
     a.pixels = p.box_pixels();
     a.padded = staggered(up(a.pixels, LANES) * LANES);
     a.spread_count = 0;
     a.spreads = (Spread *)malloc(sizeof(Spread) * p.taps * MEMBERS);
-    a.place = (int32_t *)malloc(sizeof(int32_t) * p.in_members * t.inputs);
+    a.place = (int32_t *)malloc(sizeof(int32_t) * p.in_members * a.piece);
     if (!a.spreads || !a.place) return false;
-    for (int64_t i = 0; i < p.in_members * t.inputs; i++) a.place[p.in_order[i]] = (int32_t)i;
+    for (int64_t g = 0; g < p.in_members; g++)
+        for (int64_t i = 0; i < a.piece; i++) a.place[p.in_order[g * t.inputs + i]] = (int32_t)(g * a.piece + i);
     for_each_class(p, [&](const int64_t *q, const Class &c) {
         const Recipe &r = p.recipes[tap_at(p, q)];
         if (t.mode < 2) return add_spread(p, a, q, c, r, -1);
@@ -152,8 +157,9 @@ template <int N> inline void spread_row(const Spread &s, const float *from, floa
     }
 }
 
-inline void spread_box(const Program &p, const Across &a, const Tile &tile, const float *region, float *planes) {
-    int64_t inputs = p.task.inputs, pixel = 0;
+inline void spread_box(const Program &p, const Across &a, const Tile &tile, int64_t inputs, const float *region,
+                       float *planes) {
+    int64_t pixel = 0;
     for (int64_t z = 0; z < tile.extent[0]; z++)
         for (int64_t y = 0; y < tile.extent[1]; y++, pixel += tile.extent[2])
             for (int f = 0; f < a.spread_count; f++) {
@@ -162,7 +168,7 @@ inline void spread_box(const Program &p, const Across &a, const Tile &tile, cons
                 for (int64_t c = 0; c < inputs; c++, from += a.channel) {
                     float *to[MEMBERS];
                     for (int j = 0; j < (s.character < 0 ? s.count : 1); j++)
-                        to[j] = planes + (s.to[j] * inputs + c) * a.padded + pixel;
+                        to[j] = planes + (s.to[j] * a.piece + c) * a.padded + pixel;
                     if (s.count == 1) memcpy(to[0], from + s.from[0], sizeof(float) * tile.extent[2]);
                     if (s.count == 2) spread_row<2>(s, from, to, tile.extent[2]);
                     if (s.count == 4) spread_row<4>(s, from, to, tile.extent[2]);
@@ -171,50 +177,66 @@ inline void spread_box(const Program &p, const Across &a, const Tile &tile, cons
             }
 }
 
-template <int R, int C>
-__attribute__((noinline)) void stream(const float *planes, const float *weights, int64_t terms, int64_t padded,
-                                      float *sums) {
+// The slots of a group, for the inputs of a piece.
+struct Flow {
+    const float *planes, *weights;
+    int slots;
+    int64_t inputs, plane_pitch, weight_pitch, padded;  // from slot to slot; from input to input
+    bool fresh;                                         // nothing was summed before
+};
+
+template <int R, int C> __attribute__((noinline)) void stream(const Flow &f, int64_t at, float *sums) {
     Vector sum[R][C];
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) sum[r][c] = Vector{};
-    for (int64_t k = 0; k < terms; k++, planes += padded, weights += WIDTH) {
-        Vector x[C];
-        for (int c = 0; c < C; c++) x[c] = load(planes + c * LANES);
-        for (int r = 0; r < R; r++) {
-            Vector w = splat(weights[r]);
-            for (int c = 0; c < C; c++) sum[r][c] += x[c] * w;
+        for (int c = 0; c < C; c++) sum[r][c] = f.fresh ? Vector{} : load(sums + r * f.padded + c * LANES);
+    for (int s = 0; s < f.slots; s++) {
+        const float *planes = f.planes + s * f.plane_pitch + at, *weights = f.weights + s * f.weight_pitch;
+        for (int64_t k = 0; k < f.inputs; k++, planes += f.padded, weights += WIDTH) {
+            Vector x[C];
+            for (int c = 0; c < C; c++) x[c] = load(planes + c * LANES);
+            for (int r = 0; r < R; r++) {
+                Vector w = splat(weights[r]);
+                for (int c = 0; c < C; c++) sum[r][c] += x[c] * w;
+            }
         }
     }
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) store(sums + r * padded + c * LANES, sum[r][c]);
+        for (int c = 0; c < C; c++) store(sums + r * f.padded + c * LANES, sum[r][c]);
 }
 
-template <int R>
-inline void stream_some(int64_t vectors, const float *planes, const float *weights, int64_t terms, int64_t padded,
-                        float *sums) {
-    if (vectors == 1) stream<R, 1>(planes, weights, terms, padded, sums);
-    if (vectors == 2) stream<R, 2>(planes, weights, terms, padded, sums);
-    if (vectors == 3) stream<R, 3>(planes, weights, terms, padded, sums);
+template <int R> inline void stream_some(int64_t vectors, const Flow &f, int64_t at, float *sums) {
+    if (vectors == 1) stream<R, 1>(f, at, sums + at);
+    if (vectors == 2) stream<R, 2>(f, at, sums + at);
+    if (vectors == 3) stream<R, 3>(f, at, sums + at);
 }
 
-// Sums of a group: [representative][pixel], for STREAMS representatives from `first` on.
-inline void stream_group(const Program &p, const Across &a, int group, int64_t first, int64_t pixels,
-                         const float *planes, const float *packed, float *sums) {
-    int64_t inputs = p.task.inputs, terms = (p.start[group + 1] - p.start[group]) * inputs;
-    const float *from = planes + p.start[group] * inputs * a.padded;
-    const float *weights = packed + p.start[group] * inputs * WIDTH + first;
+// Adds to the sums of a group: [representative][pixel], for STREAMS representatives from `first` on.
+inline void stream_group(const Program &p, const Flow &f, int64_t first, int64_t pixels, float *sums) {
     int64_t vectors = up(pixels, LANES), at = 0;
     for (int64_t groups = up(vectors, ABREAST); groups > 0; groups--) {
         int64_t here = up(vectors, groups);
         vectors -= here;
         switch (least(STREAMS, p.task.outputs - first)) {
-        case 1: stream_some<1>(here, from + at, weights, terms, a.padded, sums + at); break;
-        case 2: stream_some<2>(here, from + at, weights, terms, a.padded, sums + at); break;
-        case 3: stream_some<3>(here, from + at, weights, terms, a.padded, sums + at); break;
-        default: stream_some<STREAMS>(here, from + at, weights, terms, a.padded, sums + at);
+        case 1: stream_some<1>(here, f, at, sums); break;
+        case 2: stream_some<2>(here, f, at, sums); break;
+        case 3: stream_some<3>(here, f, at, sums); break;
+        default: stream_some<STREAMS>(here, f, at, sums);
         }
         at += here * LANES;
     }
+}
+
+// All sums of a tile, [group][representative][pixel], for the inputs of a piece.
+inline void stream_piece(const Program &p, const Across &a, int64_t input, int64_t inputs, int64_t pixels,
+                         const float *planes, const float *packed, float *sums) {
+    for (int64_t first = 0; first < p.task.outputs; first += STREAMS)
+        for (int group = 0; group < p.groups; group++) {
+            int slot = p.start[group];
+            const float *weights = packed + (slot * p.task.inputs + input) * WIDTH + first;
+            Flow f = {planes + slot * a.piece * a.padded, weights, p.start[group + 1] - slot, inputs,
+                      a.piece * a.padded, p.task.inputs * WIDTH, a.padded, input == 0};
+            stream_group(p, f, first, pixels, sums + group * a.sum_pitch(p) + first * a.padded);
+        }
 }
 
 // LANES pixels of the members of STREAMS representatives, channel after channel.
@@ -223,12 +245,11 @@ inline void mirror_streams(const Program &p, const Across &a, const float *sums,
                            int64_t pixel, Vector *channels) {
     for (int64_t o = 0; o < count; o++) {
         Vector *v = channels + o * M;
-        for (int g = 0; g < M; g++) v[g] = load(sums + (g * STREAMS + o) * a.padded + pixel);
+        for (int g = 0; g < M; g++) v[g] = load(sums + g * a.sum_pitch(p) + o * a.padded + pixel);
         v[0] += splat(bias ? bias[o] : 0.0f);  // at least zero is added: no sum is a negative zero
         for (int g = 1; g < M; g++) v[g] += Vector{};
         butterfly<M>(v);
     }
-    (void)p;
 }
 
 template <int M>
@@ -260,7 +281,7 @@ inline void store_streams(const Program &p, const Across &a, const float *sums, 
 struct AcrossDesk {
     float *region, *planes, *sums;
     static int64_t floats(const Program &p, const Across &a) {
-        return a.region_floats(p) + a.plane_floats(p) + p.groups * STREAMS * a.padded + 64;
+        return a.region_floats(p) + a.plane_floats(p) + p.groups * a.sum_pitch(p) + 64;
     }
     void set(const Program &p, const Across &a, float *at) {
         region = at;
@@ -274,22 +295,25 @@ inline void answer_across(const Program &p, const Across &a, int64_t number, con
     const Task &t = p.task;
     Tile tile;
     place_box(p, number, tile);
-    Picture picture = picture_of(p, x + tile.first_picture * t.in_batch);
-    int64_t corner[3];
+    int64_t pixels = tile.extent[0] * tile.extent[1] * tile.extent[2], corner[3];
     for (int axis = 0; axis < 3; axis++) corner[axis] = tile.first[axis] * t.stride[axis] - t.padding[axis];
-    bring_in_across(p, a, picture, corner, desk.region);
-    if (t.mode == 2) butterfly_all(desk.region, p.members, a.member, a.member);
-    spread_box(p, a, tile, desk.region, desk.planes);
-    int64_t pixels = tile.extent[0] * tile.extent[1] * tile.extent[2];
+    for (int64_t input = 0; input < t.inputs; input += a.piece) {
+        int64_t inputs = least(a.piece, t.inputs - input);
+        Picture picture = picture_of(p, x + tile.first_picture * t.in_batch + p.in_order[input] * t.in_channel);
+        picture.channels = inputs;
+        bring_in_across(p, a, picture, corner, desk.region);
+        if (t.mode == 2) butterfly_all(desk.region, p.members, a.member, a.member);
+        spread_box(p, a, tile, inputs, desk.region, desk.planes);
+        stream_piece(p, a, input, inputs, pixels, desk.planes, packed, desk.sums);
+    }
     int64_t begin = (tile.first[0] * t.answer[1] + tile.first[1]) * t.answer[2] + tile.first[2];
     float *to = y + tile.first_picture * t.out_batch + begin * t.out_position[2];
     for (int64_t first = 0; first < t.outputs; first += STREAMS) {
-        for (int group = 0; group < p.groups; group++)
-            stream_group(p, a, group, first, pixels, desk.planes, packed, desk.sums + group * STREAMS * a.padded);
-        if (p.out_members == 1) store_streams<1>(p, a, desk.sums, bias, first, pixels, to);
-        if (p.out_members == 2) store_streams<2>(p, a, desk.sums, bias, first, pixels, to);
-        if (p.out_members == 4) store_streams<4>(p, a, desk.sums, bias, first, pixels, to);
-        if (p.out_members == 8) store_streams<8>(p, a, desk.sums, bias, first, pixels, to);
+        const float *sums = desk.sums + first * a.padded;
+        if (p.out_members == 1) store_streams<1>(p, a, sums, bias, first, pixels, to);
+        if (p.out_members == 2) store_streams<2>(p, a, sums, bias, first, pixels, to);
+        if (p.out_members == 4) store_streams<4>(p, a, sums, bias, first, pixels, to);
+        if (p.out_members == 8) store_streams<8>(p, a, sums, bias, first, pixels, to);
     }
 }
 
