@@ -18,6 +18,7 @@ LAW = {
     "orbits": ({"errors", "letters", "counts"}, set()),
     "front door": ({"errors", "orbits"}, set()),
     "torch.kernels": ({"errors", "letters", "orbits"}, {"torch"}),
+    "torch.kernels.triton": ({"torch.kernels"}, {"torch", "triton"}),
     "torch": ({"counts", "errors", "letters", "orbits", "torch.kernels"}, {"networkx", "torch"}),
     "keras": ({"counts", "errors", "letters", "orbits"}, {"keras"}),
     "tf1": ({"counts", "errors", "letters", "orbits"}, {"tensorflow"}),
@@ -45,7 +46,10 @@ def room_of(module):
         return "front door"
     if inside[0] == "__main__":
         return "command"
-    return "torch.kernels" if inside[:2] == ["torch", "kernels"] else inside[0]
+    for length in (3, 2):
+        if ".".join(inside[:length]) in LAW:
+            return ".".join(inside[:length])
+    return inside[0]
 
 
 def module_of(path):
@@ -105,6 +109,8 @@ def test_imports_go_downhill():
         ("torch/pool.py", "from . import conv"),
         ("torch/kernels/reference.py", "from symmetric_layers.torch.conv import SymmetricConv2d"),
         ("torch/conv.py", "from symmetric_layers import compare"),
+        ("torch/kernels/cpu.py", "import triton"),
+        ("torch/kernels/triton/launch.py", "from symmetric_layers.orbits import plan"),
         ("utils.py", "import os"),
     ],
 )

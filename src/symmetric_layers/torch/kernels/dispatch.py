@@ -16,7 +16,9 @@ from symmetric_layers.torch.kernels.job import Job
 _FAST: dict[str, ModuleType] = {"cpu": cpu, "folded": folded}  # those that 'auto' asks, the fastest first
 _ALGORITHMS: dict[str, ModuleType] = {"reference": reference, **_FAST}
 
-ALGORITHMS = ("auto", *_ALGORITHMS)
+_UNMEASURED = "it has not been measured on a GPU; ask for it with algorithm='triton'"
+
+ALGORITHMS = ("auto", *_ALGORITHMS, "triton")
 
 
 def conv(job: Job, algorithm: str = "auto") -> Tensor:
@@ -33,7 +35,7 @@ def conv(job: Job, algorithm: str = "auto") -> Tensor:
             f"algorithm: {algorithm!r} cannot answer this: {clause}. Expected an algorithm that can. "
             "Use 'auto', which chooses among those that can."
         )
-    return _ALGORITHMS[algorithm].conv(job)
+    return _algorithm(algorithm).conv(job)
 
 
 def chosen(job: Job) -> str:
@@ -55,11 +57,25 @@ def explain(job: Job, algorithm: str) -> str:
         if name == taken:
             break
         lines.append(f"{name!r} is not: {_cannot(job, name) or _slower(job, name)}.")
+    if _is_on_a_gpu(job):
+        lines.append(f"'triton' is not: {_cannot(job, 'triton') or _UNMEASURED}.")
     return "\n".join(lines)
 
 
+def _is_on_a_gpu(job: Job) -> bool:
+    return job.x.device.type == "cuda"
+
+
+def _algorithm(name: str) -> ModuleType:
+    if name == "triton":
+        from symmetric_layers.torch.kernels import triton  # not earlier: most have no use for it
+
+        return triton
+    return _ALGORITHMS[name]
+
+
 def _cannot(job: Job, name: str) -> str | None:
-    ask = getattr(_ALGORITHMS[name], "why_not", None)
+    ask = getattr(_algorithm(name), "why_not", None)
     return ask(job) if ask else None
 
 
