@@ -1,7 +1,9 @@
 """When the fused kernel is worth it: what its steps cost, in products of the ordinary convolution.
 
-The numbers are fitted to measurements (`benchmarks/folding.py`): folding and storing have their price whatever the
-filters are, few orbits leave lanes of the vectors empty, and short runs of channels keep the multipliers waiting.
+The numbers are fitted to measurements of some 240 layers (`benchmarks/folding.py` has many of them) on two threads:
+folding and storing have their price whatever the filters are, few orbits leave lanes of the vectors empty, short runs
+of channels keep the multipliers waiting. The reference has its price besides the ordinary convolution: it writes the
+bank out.
 """
 
 import math
@@ -9,39 +11,51 @@ import math
 from symmetric_layers.letters import orbit_size
 from symmetric_layers.orbits import Plan
 
-_FOLD = 10.0  # products that take as long as folding one number into one plane
-_STORE = {True: 24.0, False: 45.0}  # and mirroring and storing one answer: channels-last, contiguous
-_COPY = 6.0  # the same with pixels in the lanes, where planes are dense
-_FULL, _NARROW, _STREAMED, _ORDINARY = (
-    0.85,
-    0.65,
-    0.6,
-    0.95,
-)  # of the peak: many orbits, one vector, few; the ordinary one
-_RUN = 4.0  # products lost at the beginning of every run of channels
+_FOLD = 4.5  # products that take as long as folding one number into one plane
+_COPY = 3.7  # the same with pixels in the lanes, where planes are dense
+_STORE = {True: 65.0, False: 160.0}  # and mirroring and storing one answer: channels-last, contiguous
+_WRITE = {True: 52.0, False: 210.0}  # and storing one answer of the ordinary convolution
+_FULL, _NARROW, _STREAMED = 0.86, 0.72, 0.53  # of the peak: many orbits, one vector, few
+_ORDINARY = 0.95  # and of the ordinary convolution
+_RUN = 0.8  # products lost at the beginning of every run of channels
+_CALL, _BANK, _NUMBER = 5.8e6, 14.0e6, 9.0  # a call; writing a bank out, and every number of it
+_PARTED, _SLOWLY = 20_480, 3.0  # PyTorch takes a slow path for one volume of so few rows, and how slow
 
 
-def ratio(plan: Plan, channels: int, kernel_size: tuple[int, ...], channels_last: bool, lanes: int) -> float:
-    """About how long the fused kernel takes, as a share of the ordinary convolution's time.
+def ratio(
+    plan: Plan,
+    channels: int,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    channels_last: bool,
+    lanes: int,
+    pixels: float = math.inf,
+) -> float:
+    """About how long the fused kernel takes, as a share of the reference's time.
 
     Args:
         plan: the bank.
         channels: of the input.
-        kernel_size: of the filters.
+        kernel_size, stride: of the filters.
         channels_last: how the answer is stored.
         lanes: floats in a vector of the instruction set.
+        pixels: of all answers together.
     """
     taps = math.prod(kernel_size) * channels
-    ordinary = taps * plan.filters / _ORDINARY
+    ordinary = (taps / _ORDINARY + _WRITE[channels_last]) * plan.filters
     fused = _STORE[channels_last] * plan.filters
     for block in plan.blocks:
         run = channels // (orbit_size(block.kind) if plan.inputs is not None else 1)
-        fused += (
-            _across(taps, block.orbits) if _few(block.orbits, run, lanes) else _along(taps, block.orbits, run, lanes)
-        )
-        fold = _COPY if _few(block.orbits, run, lanes) else _FOLD
-        fused += fold * _folded(plan, block.kind, channels, kernel_size)
-    return fused / ordinary
+        few = stride[-1] == 1 and _few(block.orbits, run, lanes)
+        fused += _across(taps, block.orbits) if few else _along(taps, block.orbits, run, lanes)
+        fused += (_COPY if few else _FOLD) * _folded(plan, block.kind, channels, kernel_size)
+    return (fused + _CALL / pixels) / (ordinary + (_BANK + _NUMBER * taps * plan.filters) / pixels)
+
+
+def host_slowness(shape: tuple[int, ...]) -> float:
+    """How many times as long the host takes for a picture of this shape than for others."""
+    is_parted = len(shape) == 5 and math.prod(shape[:4]) < _PARTED and shape[0] == 1
+    return _SLOWLY if is_parted else 1.0
 
 
 def _few(orbits: int, run: int, lanes: int) -> bool:

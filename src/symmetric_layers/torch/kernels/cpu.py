@@ -16,10 +16,9 @@ from symmetric_layers.torch.kernels.job import Case, Job
 from symmetric_layers.torch.kernels.library import lanes, missing
 from symmetric_layers.torch.kernels.operators import answer
 
-_WORTH_IT = 0.88  # of the ordinary convolution's time, as `cost` foresees it
+_WORTH_IT = {True: 0.86, False: 0.8}  # of the reference's time, as `cost` foresees it: channels-last, contiguous
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
 _NO_MIRROR = "no filter has a mirror"
-_WORTH_A_CALL = 6_000_000  # products below which calling an operator costs more than folding saves
 
 
 def why_not(job: Job) -> str | None:
@@ -41,7 +40,7 @@ def slower(job: Job) -> str | None:
     if torch.compiler.is_exporting():
         return "exported programs are to run without this package"
     if torch.compiler.is_compiling():  # compilers must not be made to guard sizes and layouts of pictures
-        foreseen = _foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size))
+        foreseen = _foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size), tuple(job.stride))
         return _dear(foreseen) if job.plan.orbits else _NO_MIRROR
     ask = _remembered if job.is_settled else _slower
     return ask(job.case, _is_channels_last(job.x), lanes())
@@ -50,23 +49,22 @@ def slower(job: Job) -> str | None:
 def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
     if not case.plan.orbits:
         return _NO_MIRROR
-    products = math.prod(case.shape) * case.filters[0] * math.prod(case.kernel_size)
-    if products < _WORTH_A_CALL * math.prod(case.stride):
-        return f"only about {products} products: the call itself would take longer"
     how = frame.lay_out(case)
     if not how.fits:
         return "the host refuses such an input"
-    share = cost.ratio(case.plan, case.filters[1], case.kernel_size, channels_last, lanes)
-    return _dear(share, _WORTH_IT_APART if how.apart else _WORTH_IT)
+    batch = math.prod(case.shape[: -case.plan.ndim - 1])
+    pixels = batch * math.prod(case.sizes) / math.prod(case.stride)
+    share = cost.ratio(case.plan, case.filters[1], case.kernel_size, case.stride, channels_last, lanes, max(pixels, 1))
+    return _dear(share / cost.host_slowness(case.shape), _WORTH_IT_APART if how.apart else _WORTH_IT[channels_last])
 
 
 _remembered = lru_cache(maxsize=1024)(_slower)
 
 
-def _dear(share: float, worth_it: float = _WORTH_IT) -> str | None:
+def _dear(share: float, worth_it: float = _WORTH_IT[True]) -> str | None:
     if share <= worth_it:
         return None
-    return f"folding and storing would cost as much as they save: about {share:.0%} of the ordinary convolution's time"
+    return f"folding and storing would cost as much as they save: about {share:.0%} of the reference's time"
 
 
 def conv(job: Job) -> Tensor:
@@ -75,8 +73,8 @@ def conv(job: Job) -> Tensor:
 
 
 @torch.compiler.assume_constant_result
-def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...]) -> float:
-    return cost.ratio(plan, channels, kernel_size, False, lanes())
+def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...], stride: tuple[int, ...]) -> float:
+    return cost.ratio(plan, channels, kernel_size, stride, True, lanes())
 
 
 def _is_channels_last(x: Tensor) -> bool:
