@@ -60,6 +60,24 @@ def test_a_profiler_sees_the_operators(layer, x):
     assert "symmetric_layers::answer" in {event.key for event in profile.key_averages()}
 
 
+def gradients_at_once(layer, x):
+    """For three gradients of the answer, asked for in both ways that PyTorch has."""
+    y, own = layer(x), [x, *layer.parameters()]
+    several = torch.randn(3, *y.shape, generator=torch.Generator().manual_seed(1))
+    batched = torch.autograd.grad(y, own, several, is_grads_batched=True, retain_graph=True)
+    mapped = torch.vmap(lambda gradient: torch.autograd.grad(y, own, gradient, retain_graph=True))(several)
+    return batched, mapped
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_of_many_answers_are_asked_for_at_once(x, bias):
+    layer = SymmetricConv2d(8, 16, 3, padding=1, bias=bias, symmetry={"h": 8, "hv": 8}, in_symmetry={"hv": 8})
+    found = {}
+    for layer.algorithm in ("reference", "cpu"):
+        found[layer.algorithm] = gradients_at_once(layer, x.requires_grad_())
+    torch.testing.assert_close(found["cpu"], found["reference"], rtol=2e-5, atol=2e-4)
+
+
 class Counted(torch.Tensor):
     """A tensor of its own kind."""
 

@@ -59,10 +59,25 @@ def register(
     for (name, operands), function, fake in zip(_FORM.items(), given, _FAKES, strict=True):
         operator = torch.library.custom_op(f"{prefix}{name}", function, mutates_args=(), device_types=device_types)
         operator.register_fake(fake)
+        operator.register_vmap(_one_by_one(operator))
         backward = _with_bias(calls, operands) if name == "answer" else _backward(calls, operands)
         operator.register_autograd(backward, setup_context=_keep)
         calls[name] = _call(operator, function, backward)
     return Trio(**calls)
+
+
+def _one_by_one(operator: Any) -> Callable[..., tuple[Tensor, int]]:
+    """How `vmap` asks, for gradients of many answers at once: one after the other."""
+
+    def ask(info: Any, dims: tuple, *given: Any) -> tuple[Tensor, int]:
+        axes = [dim if isinstance(dim, int) else None for dim in dims]
+        turns = [
+            [one if dim is None else one.select(dim, turn) for one, dim in zip(given, axes, strict=True)]
+            for turn in range(info.batch_size)
+        ]
+        return torch.stack([operator(*turn) for turn in turns]), 0
+
+    return ask
 
 
 def _call(operator: Any, function: Callable[..., Tensor], backward: Callable[..., tuple]) -> Any:
@@ -92,7 +107,7 @@ _PLAIN = {Tensor, torch.nn.Parameter}
 
 
 def _is_watched(first: Tensor, second: Tensor) -> bool:
-    """Whether a compiler, tracer, mode, profiler or kind of tensor has to see an operator."""
+    """Whether a compiler, tracer, mode, profiler, transform or kind of tensor has to see an operator."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
@@ -100,7 +115,18 @@ def _is_watched(first: Tensor, second: Tensor) -> bool:
         or _is_profiled()
         or type(first) not in _PLAIN
         or type(second) not in _PLAIN
+        or not _has_memory(first)
+        or not _has_memory(second)
     )
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Whether its numbers are its own: those of `vmap` and other transforms stand for other tensors."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _empty_answer(x, weight, bias, bank, inputs, stride, padding, dilation):
@@ -161,4 +187,4 @@ def _shared_sum(gradient: Tensor, bank: Sequence[int]) -> Tensor:
     """The gradients of shared biases: sums over pictures, positions and the members of an orbit."""
     sums = gradient.sum([0, *range(2, gradient.dim())])
     runs = zip(sums.split(sizes(bank)), pairs(bank), strict=True)
-    return torch.cat([run.unflatten(0, (orbits, -1)).sum(1) for run, (_, orbits) in runs])
+    return torch.cat([run.reshape(orbits, -1).sum(1) for run, (_, orbits) in runs])
