@@ -83,4 +83,4 @@ def test_answers_that_need_gradients_are_not_kept():
 def test_inference_mode_is_measured_too():
     with torch.inference_mode():
         new = equivariant(network(nn.GroupNorm(8, 8)), "h", example=torch.randn(1, 1, 9, 9))
-    assert new(PICTURE).shape == (1, 4, 9, 9)
+        assert new(PICTURE).shape == (1, 4, 9, 9)

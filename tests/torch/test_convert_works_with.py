@@ -31,12 +31,13 @@ of_each = pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case.name)
 
 
 @of_each
-def test_it_is_compiled_whole_and_learns_alike(case):
+def test_it_is_compiled_whole_and_learns_alike(case, tolerance):
     torch._dynamo.reset()
     compiled = torch.compile(case.network().train(), fullgraph=True, backend="aot_eager")
     expected = backward(case.network().train(), case.input())
     found = {key.replace("_orig_mod.", ""): value for key, value in backward(compiled, case.input()).items()}
-    torch.testing.assert_close(found, expected)
+    # compilers choose algorithms without knowing sizes, so sums have another order
+    torch.testing.assert_close(found, expected, rtol=tolerance["float32"], atol=tolerance["float32"])
     torch._dynamo.reset()
 
 

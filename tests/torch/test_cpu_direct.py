@@ -125,3 +125,22 @@ def test_threads_are_asked_for_in_every_call(layer, x, monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert found == [1, 2, 1]
+
+
+def test_views_of_negatives_are_negative(layer, x):
+    expected = layer(-x)
+    gradient = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(layer(torch._neg_view(x)), expected)
+    y = layer(x.requires_grad_())
+    found = [torch.autograd.grad(y, x, one, retain_graph=True)[0] for one in (-gradient, torch._neg_view(gradient))]
+    assert torch.equal(*found)
+    plain = layer.weight.detach(), layer.bias.detach()
+    geometry = ([1, 16], [], [1, 1], [1, 1], [1, 1])
+    turned = operators.answer(x.detach(), *map(torch._neg_view, plain), *geometry)
+    assert torch.equal(turned, operators.answer(x.detach(), *[-one for one in plain], *geometry))
+
+
+def test_a_bias_of_its_own_kind_goes_through_the_operator(layer, x):
+    geometry = ([1, 16], [], [1, 1], [1, 1], [1, 1])
+    seen = operators.answer(x, layer.weight.detach(), layer.bias.detach().as_subclass(Counted), *geometry)
+    assert isinstance(seen, Counted)

@@ -18,7 +18,6 @@ from symmetric_layers.torch.kernels.operators import answer
 
 _WORTH_IT = {True: 0.86, False: 0.8}  # of the reference's time, as `cost` foresees it: channels-last, contiguous
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
-_NO_MIRROR = "no filter has a mirror"
 
 
 def why_not(job: Job) -> str | None:
@@ -39,16 +38,15 @@ def slower(job: Job) -> str | None:
     """Why the ordinary convolution is expected to be faster, as a clause; None where it is not."""
     if torch.compiler.is_exporting():
         return "exported programs are to run without this package"
+    if not job.plan.orbits:
+        return "no filter has a mirror"
     if torch.compiler.is_compiling():  # compilers must not be made to guard sizes and layouts of pictures
-        foreseen = _foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size), tuple(job.stride))
-        return _dear(foreseen) if job.plan.orbits else _NO_MIRROR
+        return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size), tuple(job.stride)))
     ask = _remembered if job.is_settled else _slower
     return ask(job.case, _is_channels_last(job.x), lanes())
 
 
 def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
-    if not case.plan.orbits:
-        return _NO_MIRROR
     how = frame.lay_out(case)
     if not how.fits:
         return "the host refuses such an input"

@@ -51,6 +51,11 @@ class Geometry:
 def empty_like(x: Tensor, shape: Sequence[int]) -> Tensor:
     """An empty tensor in the memory format of another one, by the host's rules."""
     last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
-    if last is not None and x.is_contiguous(memory_format=last) and not x.is_contiguous():
+    if last is not None and x.is_contiguous(memory_format=last) and (not x.is_contiguous() or _is_one_channel_last(x)):
         return torch.empty(tuple(shape), dtype=x.dtype, device=x.device, memory_format=last)
     return x.new_empty(tuple(shape))
+
+
+def _is_one_channel_last(x: Tensor) -> bool:
+    """Whether a single channel was put last: only its stride tells."""
+    return x.shape[1] == 1 and x.stride(1) == 1 and x.shape[2:].numel() > 1

@@ -72,6 +72,7 @@ def _call(verb: str, task: Task, tensors: Sequence[Tensor | None], orders: tuple
 
 def _readable(x: Tensor) -> Tensor:
     """The kernel reads rows of pixels or rows of channels; anything else is copied."""
+    x = x.resolve_neg()
     return x if x.stride(-1) == 1 or x.stride(1) == 1 else x.contiguous()
 
 
@@ -80,6 +81,7 @@ _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 def _dense(weight: Tensor) -> Tensor:
     """The kernel reads filters of both memory formats; anything else is copied."""
+    weight = weight.resolve_neg()
     if weight.is_contiguous():
         return weight
     last = _LAST.get(weight.dim())
@@ -107,7 +109,7 @@ def _answer(
         stride, padding, dilation: one number per axis.
     """
     x, weight = _readable(x), _dense(weight)
-    bias = None if bias is None else bias.contiguous()
+    bias = None if bias is None else bias.resolve_neg().contiguous()
     case = (tuple(bank), tuple(inputs), tuple(stride), tuple(padding), tuple(dilation), torch.get_num_threads())
     how = _answering(_lies(x), _lies(weight), *case)
     y = how.fresh()

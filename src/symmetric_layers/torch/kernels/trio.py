@@ -91,7 +91,7 @@ def _call(operator: Any, function: Callable[..., Tensor], backward: Callable[...
     differentiable: Any = type(function.__name__, (torch.autograd.Function,), how)
 
     def call(*given: Any) -> Tensor:
-        if _is_watched(*given[:2]):
+        if _is_watched(*(one for one in given[:3] if isinstance(one, Tensor))):
             return operator(*given)
         if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in given[:3]):
             return differentiable.apply(*given)
@@ -106,27 +106,23 @@ _is_profiled = getattr(torch.autograd, "_profiler_enabled", lambda: True)
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
-def _is_watched(first: Tensor, second: Tensor) -> bool:
+def _is_watched(*tensors: Tensor) -> bool:
     """Whether a compiler, tracer, mode, profiler, transform or kind of tensor has to see an operator."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or _mode() is not None
         or _is_profiled()
-        or type(first) not in _PLAIN
-        or type(second) not in _PLAIN
-        or not _has_memory(first)
-        or not _has_memory(second)
+        or not all(type(one) in _PLAIN and _holds_its_numbers(one) for one in tensors)
     )
 
 
-def _has_memory(tensor: Tensor) -> bool:
-    """Whether its numbers are its own: those of `vmap` and other transforms stand for other tensors."""
+def _holds_its_numbers(tensor: Tensor) -> bool:
+    """Whether what is in memory is what it says: transforms, views of negatives and zeros only stand for numbers."""
     try:
-        tensor.data_ptr()
+        return bool(tensor.data_ptr() or not tensor.numel()) and not tensor.is_neg()
     except RuntimeError:
         return False
-    return True
 
 
 def _empty_answer(x, weight, bias, bank, inputs, stride, padding, dilation):
