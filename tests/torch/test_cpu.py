@@ -46,13 +46,13 @@ def last(x):
     return x.to(memory_format=LAST[x.dim()]) if x.dim() in LAST else x.mT.contiguous().mT
 
 
-def possible(layer, x):
+def possible(layer, x, algorithm="cpu"):
     """Whether the kernel does this; where not, it says so and the layer refuses."""
-    layer.algorithm = "cpu"
+    layer.algorithm = algorithm
     said = why_not(layer, x)
     if "is refused" not in said:
         return True
-    with pytest.raises(ValueError, match="'cpu' cannot"):
+    with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
         layer(x)
     return False
 

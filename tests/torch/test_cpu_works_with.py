@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 import symmetric_layers.torch as layers
 from symmetric_layers import SymmetryError
 from symmetric_layers.torch.kernels import ALGORITHMS, library, operators
+from symmetric_layers.torch.kernels.bank import spoken
 
 COMPILED = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
 FOLDED = "'folded' is not: folding in PyTorch operations is bound by memory."
@@ -83,7 +84,7 @@ def test_operators_keep_what_pytorch_asks_of_them(name):
     layer, x = layer_of(name), picture_of(name)
     x = (last(x) if name in ("deep", "volume") else x).requires_grad_()
     plan, rank = layer.plan, NAMES[name][0]
-    bank, inputs = operators.spoken(plan), operators.spoken(plan.inputs) if plan.inputs else []
+    bank, inputs = spoken(plan), spoken(plan.inputs) if plan.inputs else []
     geometry = [bank, inputs, list(layer.stride), list(layer.padding), list(layer.dilation)]
     weight = layer.weight.detach().requires_grad_()
     bias = None if name == "strided" else layer.bias.detach().requires_grad_()

@@ -6,6 +6,7 @@ Where there is no GPU, Triton's interpreter runs them on the processor.
 import copy
 import math
 import os
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -13,6 +14,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import KINDS, cases
+from test_cpu import last
+from test_cpu import possible as possible_by
 from test_cpu_shapes import ways_to_lie_in_memory
 from test_folded import CHOSEN, FACE, GRIDS, exchanged, filled, large_enough, mirrored
 from test_folded import built as built_on_processors
@@ -20,7 +23,6 @@ from test_folded import picture as picture_on_processors
 
 import symmetric_layers.torch as layers
 from symmetric_layers.letters import axes
-from symmetric_layers.torch import why_not
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
@@ -28,7 +30,6 @@ if DEVICE == "cpu":
 HERE = pytest.mark.skipif(find_spec("triton") is None, reason="No triton here: install it, `pip install triton`")
 pytestmark = [HERE, pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation:UserWarning")]
 
-LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 # how often a number is rounded, about: pictures and filters are folded, then rounded, the answer is, too; in float32
 # most of the error comes from the sums
 ROUNDINGS = {torch.float32: 32, torch.bfloat16: 4, torch.float16: 4}
@@ -73,20 +74,7 @@ def conv(rank, inputs, outputs, kernel, deep=False, dtype=torch.float32, **more)
     return filled(layer).to(DEVICE, dtype)
 
 
-def last(x):
-    """The same picture, its channels side by side in memory."""
-    return x.to(memory_format=LAST[x.dim()]) if x.dim() in LAST else x.mT.contiguous().mT
-
-
-def possible(layer, x):
-    """Whether the kernels do this; where not, they say so and the layer refuses."""
-    layer.algorithm = "triton"
-    said = why_not(layer, x)
-    if "is refused" not in said:
-        return True
-    with pytest.raises(ValueError, match="'triton' cannot"):
-        layer(x)
-    return False
+possible = partial(possible_by, algorithm="triton")
 
 
 def differentiated(layer, x, algorithm, gradient):

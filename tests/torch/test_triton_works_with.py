@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from test_cpu import LAST
 from test_folded import filled
-from test_triton import DEVICE, HERE, LAST, agrees, conv, differentiated, last, random, same_bits
+from test_triton import DEVICE, HERE, agrees, conv, differentiated, last, random, same_bits
 from torch import nn
 
 import symmetric_layers.torch as layers

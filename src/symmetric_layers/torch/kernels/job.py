@@ -76,17 +76,17 @@ class Job(NamedTuple):
     @property
     def sizes(self) -> Sequence[int]:
         """How many positions the input has along each axis."""
-        return self.x.shape[-self.plan.ndim :]
+        return self.case.sizes
 
     @property
     def kernel_size(self) -> Sequence[int]:
         """How many numbers a filter has along each axis."""
-        return self.weight.shape[2:]
+        return self.case.kernel_size
 
     @property
     def pads(self) -> list[tuple[int, int]]:
         """The padding before and after, per axis. `'same'` pads the odd one after, as the host does."""
-        return both_sides(self.padding, self.kernel_size, self.dilation)
+        return self.case.pads
 
     @property
     def is_settled(self) -> bool:

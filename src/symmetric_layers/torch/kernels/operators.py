@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from symmetric_layers.torch.kernels.bank import parts, whole
-from symmetric_layers.torch.kernels.bank import spoken as spoken  # beside the operators that it is spoken to
 from symmetric_layers.torch.kernels.geometry import Geometry, empty_like
 from symmetric_layers.torch.kernels.library import Task, array, new_task, run
 from symmetric_layers.torch.kernels.reference import expand_weight

@@ -91,9 +91,10 @@ def _call(operator: Any, function: Callable[..., Tensor], backward: Callable[...
     differentiable: Any = type(function.__name__, (torch.autograd.Function,), how)
 
     def call(*given: Any) -> Tensor:
-        if _is_watched(*(one for one in given[:3] if isinstance(one, Tensor))):
+        tensors = [one for one in given[:3] if isinstance(one, Tensor)]
+        if _is_watched(tensors):
             return operator(*given)
-        if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in given[:3]):
+        if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
             return differentiable.apply(*given)
         return function(*given)
 
@@ -106,7 +107,7 @@ _is_profiled = getattr(torch.autograd, "_profiler_enabled", lambda: True)
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
-def _is_watched(*tensors: Tensor) -> bool:
+def _is_watched(tensors: Sequence[Tensor]) -> bool:
     """Whether a compiler, tracer, mode, profiler, transform or kind of tensor has to see an operator."""
     return (
         torch.compiler.is_compiling()
