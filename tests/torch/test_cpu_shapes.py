@@ -90,6 +90,46 @@ def test_few_orbits_of_pictures_that_come_piece_by_piece(rank, inputs, outputs, 
             assert mirrors_bitwise(layer, some, letter, "cpu")
 
 
+@DEEP
+@pytest.mark.parametrize("outputs", [1, 3, 7])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (3, 1)])
+@pytest.mark.parametrize("kernel", [1, 3, (5, 3), (3, 5), (2, 4)])
+def test_filters_of_every_size_for_few_orbits_of_wide_pictures(kernel, stride, dilation, outputs, deep):
+    layer = conv(2, 5, outputs, kernel, deep, stride=stride, dilation=dilation, padding=2 * dilation)
+    x = random(2, layer.in_channels, 9, 37)
+    layer.grid = "mirrored" if dilation == 1 else "shared"
+    for some in (x, last(x)):
+        agrees(layer, some)
+        lawful = layer.grid == "mirrored" or stride == (1, 1)
+        assert not lawful or all(mirrors_bitwise(layer, some, letter, "cpu") for letter in "hv")
+
+
+@DEEP
+@pytest.mark.parametrize("kind", ["h", "v", "z", "hv", "hz", "vz", "hvz"])
+@pytest.mark.parametrize(
+    ("stride", "kernel"), [((1, 1, 1), 3), ((2, 1, 1), 3), ((1, 2, 1), (3, 1, 3)), ((1, 1, 1), (1, 5, 2))]
+)
+def test_few_orbits_of_any_kind_on_wide_volumes(kind, stride, kernel, deep):
+    members = 2 ** len(kind)
+    layer = layers.SymmetricConv3d(
+        4 * members if deep else 4,
+        3 * members,
+        kernel,
+        stride,
+        1,
+        symmetry={kind: 3 * members},
+        in_symmetry={kind: 4 * members} if deep else None,
+        grid="mirrored",
+    )
+    layer.algorithm = "cpu"
+    layer = filled(layer)
+    x = random(2, layer.in_channels, 5, 6, 19)
+    for some in (x, last(x)):
+        agrees(layer, some)
+        assert all(mirrors_bitwise(layer, some, letter, "cpu") for letter in kind)
+
+
 def test_more_inputs_than_two_chunks_of_products_hold():
     layer = conv(1, 600, 18, 3, padding=1)
     x = random(1, 600, 9)
@@ -105,16 +145,19 @@ LARGE = {
     "a long column": (2, 3, (1, 500, 9)),
     "a line": (1, 6, (2, 5000)),
     "a volume": (3, 8, (2, 9, 10, 11)),
+    "a wide volume": (3, 24, (1, 12, 30, 40)),
+    "a wide picture": (2, 8, (1, 5, 9000)),
     "single pixels": (2, 16, (70, 1, 1)),
 }
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("orbits", [3, 9])
 @pytest.mark.parametrize("name", LARGE)
 @DEEP
-def test_pictures_that_are_cut_into_tiles(name, deep, threads):
+def test_pictures_that_are_cut_into_tiles(name, deep, orbits, threads):
     rank, channels, (pictures, *positions) = LARGE[name]
-    layer = conv(rank, max(channels // 2**rank, 1) if deep else channels, 9, 3, deep, padding=1)
+    layer = conv(rank, max(channels // 2**rank, 1) if deep else channels, orbits, 3, deep, padding=1)
     x = random(pictures, layer.in_channels, *positions)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

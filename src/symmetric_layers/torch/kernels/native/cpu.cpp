@@ -2,7 +2,7 @@
 //
 // This file is compiled once per instruction set; NAME says under which names it is found.
 
-#include "across.h"
+#include "streams.h"
 #include "products.h"
 #ifdef _OPENMP
 #include <omp.h>
@@ -128,8 +128,9 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
         few = true;
         failed = !prepare_across(p, across);
     }
-    float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + rounded(p.blocks * WIDTH));
-    float *biases = bias && packed ? packed + p.packed_floats() : nullptr;
+    int64_t gathered = few ? rounded(p.slot_count * task->inputs * task->outputs) : 0;
+    float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + gathered + rounded(p.blocks * WIDTH));
+    float *weights = packed + p.packed_floats(), *biases = bias && packed ? weights + gathered : nullptr;
     failed |= !packed;
     for (int64_t n = 0; biases && n < p.blocks * WIDTH; n++) biases[n] = n < task->outputs ? bias[n] + 0.0f : 0.0f;
     if (!failed) {
@@ -144,9 +145,11 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
 #pragma omp for schedule(static)
             for (int64_t block = 0; block < p.blocks; block++)
                 if (ready) pack_block(p, stored, block, packed, filters);
+#pragma omp single
+            if (few) gather_weights(p, across, packed, weights);
 #pragma omp for schedule(dynamic)
             for (int64_t number = 0; number < p.tiles; number++)
-                if (ready) few ? answer_across(p, across, number, x, packed, biases, y, streams)
+                if (ready) few ? answer_across(p, across, number, x, weights, biases, y, streams)
                                : answer_tile(p, number, x, packed, biases, y, desk);
         }
     }
