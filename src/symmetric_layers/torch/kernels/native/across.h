@@ -47,6 +47,7 @@ struct Across {
     int64_t run, rows;             // pixels that lie one after the other in all strips; such runs of a plane
     int64_t padded;                // pixels of a tile, in whole vectors
     int32_t *place;                // of every input channel of a piece: member * piece + input
+    int32_t *out_place;            // of every channel of the answer: member * outputs + output
     Spread *spreads;
     Term *terms;
     int spread_count, start[3];    // terms of a pass stand side by side
@@ -61,6 +62,11 @@ inline bool suits_across(const Program &p) {
     const Task &t = p.task;
     bool few = t.outputs <= LANES / 2 || (t.outputs <= LANES && t.inputs <= 2 * LANES);
     return few && t.stride[2] == 1 && t.answer[2] >= LANES;
+}
+
+// Measured: gradients of filters have more to gain from representatives in the lanes.
+inline bool suits_dots(const Program &p) {
+    return suits_across(p) && p.task.mode < 2 && p.task.outputs <= LANES / 2;
 }
 
 inline int &strip_at(const Across &a, int64_t tap, int member, int character) {
@@ -188,7 +194,9 @@ inline bool prepare_across(Program &p, Across &a) {
     a.terms = (Term *)malloc(sizeof(Term) * p.taps * MEMBERS);
     a.strip_of = (int *)malloc(sizeof(int) * t.kernel[2] * MEMBERS * 2);
     a.place = (int32_t *)malloc(sizeof(int32_t) * p.in_members * a.piece);
-    if (!a.spreads || !a.terms || !a.strip_of || !a.place) return false;
+    a.out_place = (int32_t *)malloc(sizeof(int32_t) * p.out_members * t.outputs);
+    if (!a.spreads || !a.terms || !a.strip_of || !a.place || !a.out_place) return false;
+    for (int64_t i = 0; i < p.out_members * t.outputs; i++) a.out_place[p.out_order[i]] = (int32_t)i;
     for (int64_t g = 0; g < p.in_members; g++)
         for (int64_t i = 0; i < a.piece; i++) a.place[p.in_order[g * t.inputs + i]] = (int32_t)(g * a.piece + i);
     plan_spreads(p, a);  // counts the strips, which say how large a box can be
@@ -206,6 +214,7 @@ inline void dismiss(Across &a) {
     free(a.terms);
     free(a.strip_of);
     free(a.place);
+    free(a.out_place);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 //
 // This file is compiled once per instruction set; NAME says under which names it is found.
 
-#include "streams.h"
+#include "dots.h"
 #include "products.h"
 #ifdef _OPENMP
 #include <omp.h>
@@ -109,6 +109,23 @@ inline void bring_gradients(const Program &p, const float *g, int64_t padded, De
     butterfly_all(desk.gradients, p.groups, tile.pixels * padded, member_pitch);
 }
 
+inline void learn_tile(const Program &p, int64_t number, const float *x, const float *g, int64_t padded, float *sums,
+                       Desk &desk) {
+    place_tile(p, number, desk.tile);
+    fill_tile(p, x, desk.tile);
+    bring_gradients(p, g, padded, desk);
+    outer_products(p, desk.tile, desk.gradients, p.tile_pixels() * padded, padded, sums);
+}
+
+// The sums of all threads for product i of slots and inputs, in the same order always.
+inline void add_threads(const float *sums, int threads, int64_t floats, int64_t padded, int64_t i, float *to) {
+    for (int64_t lane = i * padded; lane < (i + 1) * padded; lane += LANES) {
+        Vector sum = load(sums + lane);
+        for (int thread = 1; thread < threads; thread++) sum += load(sums + thread * floats + lane);
+        store(to + lane, sum);
+    }
+}
+
 #define JOINED(name, suffix) name##suffix
 #define NAMED(name, suffix) JOINED(name, suffix)
 #define EXPORTED __attribute__((visibility("default"))) int
@@ -163,40 +180,44 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
 EXPORTED NAMED(symmetric_learn_, NAME)(const Task *task, const float *x, const float *g, float *stored,
                                   const int32_t *in_order, const int32_t *out_order) {
     Program p;
+    Across across = {};
     int64_t padded = up(task->outputs, LANES) * LANES, members = task->mode == 2 ? 1 : 8;
     int failed = !prepare(p, *task, in_order, out_order, members * padded);
+    bool few = !failed && suits_dots(p);
+    if (few) failed = !prepare_across(p, across);
     int threads = threads_now(*task);
-    int64_t floats = failed ? 0 : rounded(p.slot_count * task->inputs * padded);
-    float *sums = failed ? nullptr : shared.reserve(floats * threads);
+    int64_t products = failed ? 0 : p.slot_count * task->inputs, gathered = rounded(products * padded);
+    int64_t floats = few ? products * task->outputs * LANES : gathered;
+    float *sums = failed ? nullptr : shared.reserve(gathered + floats * threads);
     failed |= !sums;
     if (!failed) {
+        float *all = sums, *own_sums = sums + gathered;
 #pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
         {
-            Desk desk;
-            bool ready = set_desk(p, padded, desk);
+            Desk desk = {};
+            AcrossDesk streams = {};
+            float *filters = nullptr;
+            bool ready = few ? set_streams(p, across, streams, filters) : set_desk(p, padded, desk);
+            if (!few) filters = desk.filters;
             failed |= !ready;
 #pragma omp for schedule(static)
             for (int thread = 0; thread < threads; thread++) {
-                float *mine = sums + thread * floats;
+                float *mine = own_sums + thread * floats;
                 memset(mine, 0, sizeof(float) * floats);
-                for (int64_t number = thread; ready && number < p.tiles; number += threads) {
-                    place_tile(p, number, desk.tile);
-                    fill_tile(p, x, desk.tile);
-                    bring_gradients(p, g, padded, desk);
-                    outer_products(p, desk.tile, desk.gradients, p.tile_pixels() * padded, padded, mine);
-                }
+                for (int64_t number = thread; ready && number < p.tiles; number += threads)
+                    few ? learn_across(p, across, number, x, g, streams, mine)
+                        : learn_tile(p, number, x, g, padded, mine, desk);
             }
 #pragma omp for schedule(static)
-            for (int64_t i = 0; i < floats; i += LANES) {
-                Vector sum = load(sums + i);
-                for (int thread = 1; thread < threads; thread++) sum += load(sums + thread * floats + i);
-                store(sums + i, sum);
-            }
+            for (int64_t i = 0; i < products; i++)
+                few ? add_lanes(p, own_sums, threads, floats, padded, i, all)
+                    : add_threads(own_sums, threads, floats, padded, i, all);
 #pragma omp for schedule(static)
             for (int64_t first = 0; first < task->outputs; first += LANES)
-                if (ready) unpack(p, sums, padded, first, stored, desk.filters);
+                if (ready) unpack(p, all, padded, first, stored, filters);
         }
     }
+    dismiss(across);
     dismiss(p);
     return failed;
 }

@@ -7,9 +7,10 @@
 namespace {
 
 // LANES channels of a row of pixels that stand side by side, to the rows of these channels.
-inline void turn_pixels(const Picture &s, const Across &a, const float *row, int64_t channel, int64_t count, float *to) {
+inline void turn_pixels(const Picture &s, const int32_t *place, int64_t pitch, const float *row, int64_t channel,
+                        int64_t count, float *to) {
     float *rows[LANES];
-    for (int r = 0; r < LANES; r++) rows[r] = to + a.place[channel + r] * a.row;
+    for (int r = 0; r < LANES; r++) rows[r] = to + place[channel + r] * pitch;
     int64_t x = 0;
     for (; x + LANES <= count; x += LANES) {
         Vector square[LANES];
@@ -21,12 +22,14 @@ inline void turn_pixels(const Picture &s, const Across &a, const float *row, int
         for (int r = 0; r < LANES; r++) rows[r][x] = row[x * s.position[2] + channel + r];
 }
 
-inline void bring_row_across(const Picture &s, const Across &a, const float *row, int64_t count, float *to) {
+// A row of pixels, channel by channel; `place` says where every channel goes, in rows a distance apart.
+inline void bring_row_across(const Picture &s, const int32_t *place, int64_t pitch, const float *row, int64_t count,
+                             float *to) {
     int64_t channels = s.members * s.channels, channel = 0;
     if (s.channel == 1)
-        for (; channel + LANES <= channels; channel += LANES) turn_pixels(s, a, row, channel, count, to);
+        for (; channel + LANES <= channels; channel += LANES) turn_pixels(s, place, pitch, row, channel, count, to);
     for (; channel < channels; channel++) {
-        float *own = to + a.place[channel] * a.row;
+        float *own = to + place[channel] * pitch;
         const float *from = row + channel * s.channel;
         if (s.position[2] == 1)
             memcpy(own, from, sizeof(float) * count);
@@ -80,7 +83,7 @@ inline void fill_strips(const Program &p, const Across &a, const Picture &s, con
             }
             if (inside < p.region[2] && p.task.mode == 2) memset(row, 0, sizeof(float) * a.row_floats(p));
             const float *from = s.from + down * s.position[0] + along * s.position[1];
-            bring_row_across(s, a, from + (corner[2] + before) * s.position[2], inside, row + before);
+            bring_row_across(s, a.place, a.row, from + (corner[2] + before) * s.position[2], inside, row + before);
             if (p.task.mode == 2) butterfly_all(row, p.members, own, own);
             spread_row(p, a, s.channels, row, to);
         }

@@ -222,18 +222,26 @@ struct AcrossDesk {
     }
 };
 
+// The strips that a tile reads, of the inputs of a piece; how many these are.
+inline int64_t bring_piece(const Program &p, const Across &a, const Tile &tile, int64_t input, const float *x,
+                           const AcrossDesk &desk) {
+    const Task &t = p.task;
+    int64_t corner[3];
+    for (int axis = 0; axis < 3; axis++) corner[axis] = tile.first[axis] * t.stride[axis] - t.padding[axis];
+    Picture picture = picture_of(p, x + tile.first_picture * t.in_batch + p.in_order[input] * t.in_channel);
+    picture.channels = least(a.piece, t.inputs - input);
+    fill_strips(p, a, picture, corner, desk.row, desk.strips);
+    return picture.channels;
+}
+
 inline void answer_across(const Program &p, const Across &a, int64_t number, const float *x, const float *weights,
                           const float *bias, float *y, const AcrossDesk &desk) {
     const Task &t = p.task;
     Tile tile;
     place_box(p, number, tile);
-    int64_t corner[3];
-    for (int axis = 0; axis < 3; axis++) corner[axis] = tile.first[axis] * t.stride[axis] - t.padding[axis];
     for (int64_t input = 0; input < t.inputs; input += a.piece) {
-        Picture picture = picture_of(p, x + tile.first_picture * t.in_batch + p.in_order[input] * t.in_channel);
-        picture.channels = least(a.piece, t.inputs - input);
-        fill_strips(p, a, picture, corner, desk.row, desk.strips);
-        stream_inputs(p, a, input, picture.channels, desk.strips, weights, desk.sums);
+        int64_t inputs = bring_piece(p, a, tile, input, x, desk);
+        stream_inputs(p, a, input, inputs, desk.strips, weights, desk.sums);
     }
     bool flat = a.rows == 1;
     int64_t pixels = (flat ? tile.extent[1] : 1) * tile.extent[2];
