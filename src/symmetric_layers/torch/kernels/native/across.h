@@ -41,6 +41,7 @@ struct Term {
 struct Across {
     int letters, passes;           // folded in registers; characters along a row
     int64_t row;                   // of the rows that are brought in: distance in floats, of channels
+    int64_t parted, phase;         // the same once places a stride apart stand side by side; of places that do not
     int64_t piece;                 // inputs that are brought in in one go
     int64_t strip, line, plane;    // distances in floats: of strips, of rows, of planes of rows
     int64_t strips;                // of an input
@@ -52,7 +53,9 @@ struct Across {
     Term *terms;
     int spread_count, start[3];    // terms of a pass stand side by side
     int *strip_of;                 // [tap along the row][member][character]
-    int64_t row_floats(const Program &p) const { return p.in_members * piece * row; }
+    int64_t row_floats(const Program &p) const {
+        return p.in_members * piece * (row + (p.task.stride[2] == 1 ? 0 : parted));
+    }
     int64_t strip_floats() const { return piece * strips * strip; }
     int64_t sum_pitch(const Program &p) const { return p.task.outputs * padded; }  // from group to group
 };
@@ -61,7 +64,7 @@ struct Across {
 inline bool suits_across(const Program &p) {
     const Task &t = p.task;
     bool few = t.outputs <= LANES / 2 || (t.outputs <= LANES && t.inputs <= 2 * LANES);
-    return few && t.stride[2] == 1 && t.answer[2] >= LANES;
+    return few && t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) >= LANES;
 }
 
 // Measured: gradients of filters have more to gain from representatives in the lanes.
@@ -73,6 +76,12 @@ inline int &strip_at(const Across &a, int64_t tap, int member, int character) {
     return a.strip_of[(tap * MEMBERS + member) * 2 + character];
 }
 
+// Where a tap begins to read a row.
+inline int64_t column(const Program &p, const Across &a, int64_t q) {
+    int64_t x = q * p.task.dilation[2], stride = p.task.stride[2];
+    return x % stride * a.phase + x / stride;
+}
+
 inline void add_spread(Across &a, int count, int wanted, int64_t here, int64_t there) {
     Spread &s = a.spreads[a.spread_count++];
     s = {count, wanted, {here, there}, {}};
@@ -82,14 +91,14 @@ inline void add_spread(Across &a, int count, int wanted, int64_t here, int64_t t
 inline void plan_spreads(const Program &p, Across &a) {
     a.spread_count = 0;
     a.strips = 0;
-    int64_t last = p.task.kernel[2] - 1, member = a.piece * a.row;
+    int64_t last = p.task.kernel[2] - 1, member = a.piece * a.parted;
     for (int64_t q = 0; q <= last; q++)
         for (int m = 0; m < p.in_members; m++) {
-            int64_t step = p.task.dilation[2], here = m * member + q * step;
             bool paired = p.folded[2] && (p.deep || q != last - q);
             bool second = p.folded[2] && (p.deep || !paired) && m & 1;  // done, or odd, which one tap never is
             if (second || (paired && !p.deep && q > last - q)) continue;
-            int64_t there = (p.deep ? m | 1 : m) * member + (last - q) * step;
+            int64_t here = m * member + column(p, a, q);
+            int64_t there = (p.deep ? m | 1 : m) * member + column(p, a, last - q);
             int wanted = !paired ? 0 : p.task.mode == 2 ? m & 1 : -1;
             for (int i = wanted < 0 ? 0 : wanted; i <= (wanted < 0 ? 1 : wanted); i++)
                 strip_at(a, q, m, i) = (int)a.strips + (wanted < 0 ? i : 0);
@@ -202,7 +211,9 @@ inline bool prepare_across(Program &p, Across &a) {
     plan_spreads(p, a);  // counts the strips, which say how large a box can be
     cut_rows(p, a);
     lay_out(p);
-    a.row = staggered(p.region[2]);
+    a.row = staggered(p.region[2] + LANES);
+    a.phase = up(p.region[2], t.stride[2]);
+    a.parted = t.stride[2] == 1 ? a.row : staggered(t.stride[2] * a.phase + LANES);
     plan_spreads(p, a);
     lay_out_across(p, a);
     plan_terms(p, a);
