@@ -1,6 +1,6 @@
 """When the fused kernel is worth it: what its steps cost, in products of the ordinary convolution.
 
-The numbers are fitted to measurements of some 240 layers (`benchmarks/folding.py` has many of them) on two threads:
+The numbers are fitted to measurements of some 260 layers (`benchmarks/folding.py` has many of them) on two threads:
 folding and storing have their price whatever the filters are, few orbits leave lanes of the vectors empty, short runs
 of channels keep the multipliers waiting. The reference has its price besides the ordinary convolution: it writes the
 bank out.
@@ -12,10 +12,10 @@ from symmetric_layers.letters import orbit_size
 from symmetric_layers.orbits import Plan
 
 _FOLD = 4.5  # products that take as long as folding one number into one plane
-_COPY = 3.7  # the same with pixels in the lanes, where planes are dense
+_STRIP = 4.0  # the same with pixels in the lanes, where only rows are folded into memory
 _STORE = {True: 65.0, False: 160.0}  # and mirroring and storing one answer: channels-last, contiguous
 _WRITE = {True: 52.0, False: 210.0}  # and storing one answer of the ordinary convolution
-_FULL, _NARROW, _STREAMED = 0.86, 0.72, 0.53  # of the peak: many orbits, one vector, few
+_FULL, _NARROW, _STREAMED = 0.86, 0.72, 0.85  # of the peak: many orbits, one vector, few
 _ORDINARY = 0.95  # and of the ordinary convolution
 _RUN = 0.8  # products lost at the beginning of every run of channels
 _CALL, _BANK, _NUMBER = 5.8e6, 14.0e6, 9.0  # a call; writing a bank out, and every number of it
@@ -26,7 +26,6 @@ def ratio(
     plan: Plan,
     channels: int,
     kernel_size: tuple[int, ...],
-    stride: tuple[int, ...],
     channels_last: bool,
     lanes: int,
     pixels: float = math.inf,
@@ -36,7 +35,7 @@ def ratio(
     Args:
         plan: the bank.
         channels: of the input.
-        kernel_size, stride: of the filters.
+        kernel_size: of the filters.
         channels_last: how the answer is stored.
         lanes: floats in a vector of the instruction set.
         pixels: of all answers together.
@@ -46,9 +45,10 @@ def ratio(
     fused = _STORE[channels_last] * plan.filters
     for block in plan.blocks:
         run = channels // (orbit_size(block.kind) if plan.inputs is not None else 1)
-        few = stride[-1] == 1 and _few(block.orbits, run, lanes)
-        fused += _across(taps, block.orbits) if few else _along(taps, block.orbits, run, lanes)
-        fused += (_COPY if few else _FOLD) * _folded(plan, block.kind, channels, kernel_size)
+        if _few(block.orbits, run, lanes):
+            fused += _across(taps, block.orbits) + _STRIP * channels * kernel_size[-1]
+        else:
+            fused += _along(taps, block.orbits, run, lanes) + _FOLD * _folded(plan, block.kind, channels, kernel_size)
     return (fused + _CALL / pixels) / (ordinary + (_BANK + _NUMBER * taps * plan.filters) / pixels)
 
 

@@ -41,7 +41,7 @@ def slower(job: Job) -> str | None:
     if not job.plan.orbits:
         return "no filter has a mirror"
     if torch.compiler.is_compiling():  # compilers must not be made to guard sizes and layouts of pictures
-        return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size), tuple(job.stride)))
+        return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size)))
     ask = _remembered if job.is_settled else _slower
     return ask(job.case, _is_channels_last(job.x), lanes())
 
@@ -52,7 +52,7 @@ def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
         return "the host refuses such an input"
     batch = math.prod(case.shape[: -case.plan.ndim - 1])
     pixels = batch * math.prod(case.sizes) / math.prod(case.stride)
-    share = cost.ratio(case.plan, case.filters[1], case.kernel_size, case.stride, channels_last, lanes, max(pixels, 1))
+    share = cost.ratio(case.plan, case.filters[1], case.kernel_size, channels_last, lanes, max(pixels, 1))
     return _dear(share / cost.host_slowness(case.shape), _WORTH_IT_APART if how.apart else _WORTH_IT[channels_last])
 
 
@@ -71,8 +71,8 @@ def conv(job: Job) -> Tensor:
 
 
 @torch.compiler.assume_constant_result
-def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...], stride: tuple[int, ...]) -> float:
-    return cost.ratio(plan, channels, kernel_size, stride, True, lanes())
+def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...]) -> float:
+    return cost.ratio(plan, channels, kernel_size, True, lanes())
 
 
 def _is_channels_last(x: Tensor) -> bool:
