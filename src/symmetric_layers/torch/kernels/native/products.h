@@ -5,7 +5,7 @@
 
 namespace {
 
-enum { CHUNK = 256 };  // inputs times taps whose weights stay in the first cache while all pixels pass
+enum { CHUNK = 512 };  // inputs times taps that are multiplied in one go: their weights come from the second cache in order
 
 struct Operands {
     const Slot *slots;
