@@ -52,19 +52,52 @@ inline void bring_square(const float *const *rows, int64_t count, float *to, int
         for (int r = 0; r < LANES; r++) to[x * padded + r] = rows[r][x];
 }
 
-inline void bring_row(const Picture &s, const float *row, int64_t count, float *to, int64_t pitch) {
-    if (s.channel == 1 && s.laced) return bring_channels_last(s, row, count, to, pitch);
-    for (int g = 0; g < s.members; g++, to += pitch) {
-        const int32_t *order = s.order + g * s.channels;
-        int64_t i = 0;
-        for (; s.position[2] == 1 && i + LANES <= s.channels; i += LANES) {
-            const float *rows[LANES];
-            for (int r = 0; r < LANES; r++) rows[r] = row + order[i + r] * s.channel;
-            bring_square(rows, count, to + i, s.padded);
-        }
-        for (; i < s.channels; i++)
-            for (int64_t x = 0; x < count; x++) to[x * s.padded + i] = row[order[i] * s.channel + x * s.position[2]];
+// All N channels of a member, of a row of contiguous pixels.
+template <int N> inline void bring_few(const Picture &s, const float *row, const int32_t *order, int64_t count, float *to) {
+    int64_t x = 0;
+    for (; x + LANES <= count; x += LANES) {
+        Vector rows[N];
+        for (int i = 0; i < N; i++) rows[i] = load(row + order[i] * s.channel + x);
+        lace<N>(rows);
+        for (int i = 0; i < N; i++) store(to + x * N + i * LANES, rows[i]);
     }
+    for (; x < count; x++)
+        for (int i = 0; i < N; i++) to[x * N + i] = row[order[i] * s.channel + x];
+}
+
+inline bool bring_few(const Picture &s, const float *row, const int32_t *order, int64_t count, float *to) {
+    if (s.position[2] != 1 || s.padded != s.channels) return false;
+    switch (s.channels) {
+    case 1: return bring_few<1>(s, row, order, count, to), true;
+    case 2: return bring_few<2>(s, row, order, count, to), true;
+    case 4: return bring_few<4>(s, row, order, count, to), true;
+    case 8: return bring_few<8>(s, row, order, count, to), true;
+    }
+    return false;
+}
+
+// Channels of a member, from one up to another, of a row.
+inline void bring_scattered(const Picture &s, int g, int64_t channel, int64_t end, const float *row, int64_t count, float *to) {
+    const int32_t *order = s.order + g * s.channels;
+    if (end - channel == LANES && s.position[2] == 1) {
+        const float *rows[LANES];
+        for (int r = 0; r < LANES; r++) rows[r] = row + order[channel + r] * s.channel;
+        return bring_square(rows, count, to + channel, s.padded);
+    }
+    if (end - channel == s.channels && bring_few(s, row, order, count, to)) return;
+    for (; channel < end; channel++)
+        for (int64_t x = 0; x < count; x++) to[x * s.padded + channel] = row[order[channel] * s.channel + x * s.position[2]];
+}
+
+// Calls `work(row of the picture, its place)` for the rows of a region that lie inside.
+template <class Work>
+inline void each_row(const Picture &s, const int64_t *corner, const int64_t *extent, const int64_t *pitch, float *to, Work work) {
+    for (int64_t z = 0; z < extent[0]; z++)
+        for (int64_t y = 0; y < extent[1]; y++) {
+            int64_t down = corner[0] + z, along = corner[1] + y;
+            bool outside = down < 0 || along < 0 || down >= s.size[0] || along >= s.size[1];
+            work(outside ? nullptr : s.from + down * s.position[0] + along * s.position[1], to + z * pitch[0] + y * pitch[1]);
+        }
 }
 
 // [member][z][y][x][channel] of the region that begins at `corner`; zeros outside the picture.
@@ -72,21 +105,23 @@ inline void bring_in(const Picture &s, const int64_t *corner, const int64_t *ext
                      int64_t member_pitch) {
     int64_t before = least(most(-corner[2], 0), extent[2]);
     int64_t inside = most(least(s.size[2] - corner[2], extent[2]) - before, 0);
-    int64_t after = extent[2] - before - inside;
-    for (int64_t z = 0; z < extent[0]; z++)
-        for (int64_t y = 0; y < extent[1]; y++) {
-            float *row = to + z * pitch[0] + y * pitch[1];
-            int64_t down = corner[0] + z, along = corner[1] + y;
-            bool outside = down < 0 || along < 0 || down >= s.size[0] || along >= s.size[1] || !inside;
-            for (int g = 0; g < s.members; g++) {
-                float *member = row + g * member_pitch;
-                memset(member, 0, sizeof(float) * s.padded * (outside ? extent[2] : before));
-                if (!outside) memset(member + (before + inside) * s.padded, 0, sizeof(float) * s.padded * after);
-            }
-            if (outside) continue;
-            const float *from = s.from + down * s.position[0] + along * s.position[1];
-            bring_row(s, from + (corner[2] + before) * s.position[2], inside, row + before * s.padded, member_pitch);
+    int64_t after = extent[2] - before - inside, first = (corner[2] + before) * s.position[2];
+    bool last = s.channel == 1 && s.laced;
+    each_row(s, corner, extent, pitch, to, [&](const float *from, float *row) {
+        bool outside = !from || !inside;
+        for (int g = 0; g < s.members; g++) {
+            float *member = row + g * member_pitch;
+            memset(member, 0, sizeof(float) * s.padded * (outside ? extent[2] : before));
+            if (!outside) memset(member + (before + inside) * s.padded, 0, sizeof(float) * s.padded * after);
         }
+        if (last && !outside) bring_channels_last(s, from + first, inside, row + before * s.padded, member_pitch);
+    });
+    if (last || !inside) return;
+    for (int g = 0; g < s.members; g++)
+        for (int64_t channel = 0; channel < s.channels; channel += LANES)
+            each_row(s, corner, extent, pitch, to + g * member_pitch, [&](const float *from, float *row) {
+                if (from) bring_scattered(s, g, channel, least(channel + LANES, s.channels), from + first, inside, row + before * s.padded);
+            });
 }
 
 struct Butterfly {
@@ -145,29 +180,37 @@ template <int M> inline void store_channels_last(const Program &p, const Answer 
         }
 }
 
+// Channels of LANES representatives and MANY pixels are put together first, so that every channel is written in one run.
 template <int M> inline void store_scattered(const Program &p, const Answer &a) {
+    enum { MANY = 4 * LANES };
     const Task &t = p.task;
+    float together[M * LANES * MANY] __attribute__((aligned(64)));
     for (int64_t lane = 0; lane < a.count; lane += LANES) {
         int64_t channels = least(a.count - lane, LANES);
-        for (int64_t pixel = 0; pixel < a.pixels; pixel += LANES) {
-            int64_t pixels = least(a.pixels - pixel, LANES);
-            Vector v[M][LANES] = {};
-            for (int64_t x = 0; x < pixels; x++) {
-                Vector one[M];
-                mirror_sums<M>(a, pixel + x, lane, one);
-                for (int g = 0; g < M; g++) v[g][x] = one[g];
+        for (int64_t pixel = 0; pixel < a.pixels; pixel += MANY) {
+            int64_t pixels = least(a.pixels - pixel, MANY);
+            for (int64_t x = 0; x < pixels; x += LANES) {
+                Vector v[M][LANES] = {};
+                for (int64_t i = 0; i < least(pixels - x, LANES); i++) {
+                    Vector one[M];
+                    mirror_sums<M>(a, pixel + x + i, lane, one);
+                    for (int g = 0; g < M; g++) v[g][i] = one[g];
+                }
+                for (int g = 0; g < M; g++) {
+                    lace<LANES>(v[g]);
+                    for (int i = 0; i < LANES; i++) store(together + (g * LANES + i) * MANY + x, v[g][i]);
+                }
             }
-            for (int g = 0; g < M; g++) {
-                lace<LANES>(v[g]);
+            for (int g = 0; g < M; g++)
                 for (int64_t i = 0; i < channels; i++) {
                     int32_t channel = p.out_order[g * t.outputs + a.first + lane + i];
                     float *to = a.to + channel * t.out_channel + pixel * t.out_position[2];
-                    if (t.out_position[2] == 1 && pixels == LANES)
-                        keep(to, v[g][i], t.add);
-                    else
-                        for (int64_t x = 0; x < pixels; x++) keep(to + x * t.out_position[2], v[g][i][x], t.add);
+                    const float *from = together + (g * LANES + i) * MANY;
+                    int64_t x = 0;
+                    if (t.out_position[2] == 1)
+                        for (; x + LANES <= pixels; x += LANES) keep(to + x, load(from + x), t.add);
+                    for (; x < pixels; x++) keep(to + x * t.out_position[2], from[x], t.add);
                 }
-            }
         }
     }
 }
