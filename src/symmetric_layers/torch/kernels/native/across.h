@@ -34,29 +34,48 @@ struct Spread {
 struct Term {
     int moving;          // letters that move it, and
     int wanted;          // the one result that is wanted, or -1 for all
-    int64_t from[4];
+    int64_t from[4];     // in a plane, and
+    int64_t down[4];     // the plane, counted from the first one that is read
     int slot[4];
+    int places() const { return moving == 3 ? 4 : moving ? 2 : 1; }
+    int results() const { return wanted < 0 ? places() : 1; }
+};
+
+enum { SORTS = 7, LONG = 32 };
+inline int sort_of(const Term &t) { return t.wanted < 0 ? t.moving : t.moving == 3 ? 3 + t.wanted : t.moving ? 1 + t.wanted : 0; }
+
+// Terms of one sort, side by side. Those of some inputs are one list, so that it is long enough to be worth going through.
+struct Bunch {
+    int sort, first, count;
+    int64_t inputs;      // whose terms are one list
+    int64_t places;      // where that list stands: [input][term][place]
+    int64_t slots;       // before it
 };
 
 struct Across {
+    bool learning;                 // gradients of filters are wanted
     int letters, passes;           // folded in registers; characters along a row
     int64_t row;                   // of the rows that are brought in: distance in floats, of channels
     int64_t parted, phase;         // the same once places a stride apart stand side by side; of places that do not
-    int64_t piece;                 // inputs that are brought in in one go
+    int64_t piece, held;           // inputs that are brought in in one go; rows of a member that there is room for
     int64_t strip, line, plane;    // distances in floats: of strips, of rows, of planes of rows
-    int64_t strips;                // of an input
+    int64_t strips, floats;        // of an input; of all strips
+    int64_t planes;                // that one plane of the answer reads: a ring, in which a new one replaces the oldest
     int64_t run, rows;             // pixels that lie one after the other in all strips; such runs of a plane
-    int64_t padded;                // pixels of a tile, in whole vectors
+    int64_t slab, kept;            // pixels of a plane of the answer, in whole vectors; planes whose sums are kept
+    int64_t padded;                // pixels of all of them
     int32_t *place;                // of every input channel of a piece: member * piece + input
     int32_t *out_place;            // of every channel of the answer: member * outputs + output
     Spread *spreads;
     Term *terms;
-    int spread_count, start[3];    // terms of a pass stand side by side
+    Bunch bunches[2 * SORTS];
+    int32_t *places;               // of the strips that are folded, for every turn of the ring
+    int64_t places_pitch;          // from turn to turn
+    int spread_count, start[3];    // bunches of a pass stand side by side
     int *strip_of;                 // [tap along the row][member][character]
     int64_t row_floats(const Program &p) const {
-        return p.in_members * piece * (row + (p.task.stride[2] == 1 ? 0 : parted));
+        return p.in_members * held * (row + (p.task.stride[2] == 1 ? 0 : parted));
     }
-    int64_t strip_floats() const { return piece * strips * strip; }
     int64_t sum_pitch(const Program &p) const { return p.task.outputs * padded; }  // from group to group
 };
 
@@ -91,7 +110,7 @@ inline void add_spread(Across &a, int count, int wanted, int64_t here, int64_t t
 inline void plan_spreads(const Program &p, Across &a) {
     a.spread_count = 0;
     a.strips = 0;
-    int64_t last = p.task.kernel[2] - 1, member = a.piece * a.parted;
+    int64_t last = p.task.kernel[2] - 1, member = a.held * a.parted;
     for (int64_t q = 0; q <= last; q++)
         for (int m = 0; m < p.in_members; m++) {
             bool paired = p.folded[2] && (p.deep || q != last - q);
@@ -106,26 +125,23 @@ inline void plan_spreads(const Program &p, Across &a) {
         }
 }
 
-// Where a strip stands for a tap, as one of the mirrors along the other axes sees it.
-inline int64_t strip_offset(const Program &p, const Across &a, int strip, int mirror, const int64_t *q) {
-    int64_t at[3];
-    reflect(p, mirror, q, at);
-    return strip * a.strip + at[0] * p.task.dilation[0] * a.plane + at[1] * p.task.dilation[1] * a.line;
-}
-
 // All mirrors of a class with one character along the row become one term; in gradients of pictures, of a character each.
-inline void add_terms(const Program &p, const Across &a, const int64_t *q, const Class &c, int pass, int &count) {
+inline void add_terms(const Program &p, const Across &a, const int64_t *q, const Class &c, int pass, Term *terms, int &count) {
     int along = p.folded[2];  // the letter of a row is the lowest
     bool each = p.task.mode == 2;
     for (int i = 0; i < c.count; i++) {
         if (!each && (c.mirror[i] & along) != pass) continue;
-        Term &term = a.terms[count++];
-        term = {0, each ? 0 : -1, {}, {}};
+        Term &term = terms[count++];
+        term = {0, each ? 0 : -1, {}, {}, {}};
         int places = 0;
         for (int j = 0; j < c.count; j++) {
             if ((c.mirror[j] & along) != (each ? 0 : pass)) continue;
             int member = each ? c.mirror[i] : p.deep ? c.mirror[j] & ~along : 0;
-            term.from[places] = strip_offset(p, a, strip_at(a, q[2], member, c.mirror[each ? i : j] & along), c.mirror[j], q);
+            int64_t at[3];
+            reflect(p, c.mirror[j], q, at);
+            term.from[places] = strip_at(a, q[2], member, c.mirror[each ? i : j] & along) * a.strip +
+                                at[1] * p.task.dilation[1] * a.line;
+            term.down[places] = at[0] * p.task.dilation[0];
             if (each && c.mirror[j] >> along == c.mirror[i] >> along) term.wanted = places;
             term.moving |= c.mirror[j] >> along;
             term.slot[places++] = p.recipes[tap_at(p, q)].slot[each ? i : j];
@@ -135,97 +151,47 @@ inline void add_terms(const Program &p, const Across &a, const int64_t *q, const
     }
 }
 
-inline void plan_terms(const Program &p, Across &a) {
-    int count = 0;
+// Bunches of some terms, `from` which they are copied in order.
+inline int add_bunches(Across &a, const Term *from, int count, int first, int bunch) {
+    for (int sort = 0; sort < SORTS; sort++) {
+        Bunch &b = a.bunches[bunch] = {sort, first, 0, 0, a.places_pitch, bunch ? a.bunches[bunch - 1].slots : 0};
+        if (bunch) b.slots += a.bunches[bunch - 1].count * a.terms[a.bunches[bunch - 1].first].results();
+        for (int i = 0; i < count; i++)
+            if (sort_of(from[i]) == sort) a.terms[first + b.count++] = from[i];
+        if (!b.count) continue;
+        b.inputs = least(a.piece, up(LONG, b.count));
+        a.places_pitch += b.inputs * b.count * a.terms[first].places();
+        first += b.count;
+        bunch++;
+    }
+    return bunch;
+}
+
+inline void plan_terms(const Program &p, Across &a, Term *loose) {
+    int bunch = 0, first = 0;
+    a.places_pitch = 0;
     for (int pass = 0; pass < a.passes; pass++) {
-        a.start[pass] = count;
-        for_each_class(p, [&](const int64_t *q, const Class &c) { add_terms(p, a, q, c, pass, count); });
+        int count = 0;
+        for_each_class(p, [&](const int64_t *q, const Class &c) { add_terms(p, a, q, c, pass, loose, count); });
+        a.start[pass] = bunch;
+        bunch = add_bunches(a, loose, count, first, bunch);
+        first += count;
     }
-    a.start[a.passes] = count;
+    a.start[a.passes] = bunch;
 }
 
-// Rows of a box that are read, for so many rows of so many planes of the answer.
-inline int64_t rows_read(const Task &t, int64_t planes, int64_t rows) {
-    int64_t read = 1, box[2] = {planes, rows};
-    for (int axis = 0; axis < 2; axis++)
-        read *= (box[axis] - 1) * t.stride[axis] + t.dilation[axis] * (t.kernel[axis] - 1) + 1;
-    return read;
-}
-
-enum { BRING = 12 };  // products that take as long as bringing one number in and folding it along its row
-
-// Boxes are whole rows. Of those that fill the budget at most, the ones that are done first.
-inline void cut_rows(Program &p, const Across &a) {
-    const Task &t = p.task;
-    int64_t best = INT64_MAX, sums = p.groups * t.outputs, strips = a.piece * a.strips, room = t.budget / 4;
-    p.box[2] = least(t.answer[2], most(room / (sums + strips * rows_read(t, 1, 1)), LANES));
-    p.boxes[2] = up(t.answer[2], p.box[2]);
-    p.box[2] = up(up(t.answer[2], p.boxes[2]), LANES) * LANES;
-    p.box[2] = least(p.box[2], t.answer[2]);
-    p.boxes[2] = up(t.answer[2], p.box[2]);
-    int64_t width = p.box[2];
-    p.box[0] = p.box[1] = 1;
-    bool fits = p.boxes[2] == 1;
-    for (int64_t planes = 1; fits && planes <= t.answer[0]; planes++) {
-        fits = false;
-        for (int64_t cuts = 1; cuts <= t.answer[1]; cuts++) {
-            int64_t rows = up(t.answer[1], cuts), read = rows_read(t, planes, rows);
-            if (width * (planes * rows * sums + read * strips) > room && planes * rows > 1) continue;
-            fits = true;
-            int64_t tiles = t.batch * cuts * up(t.answer[0], planes);
-            int64_t one = width * (planes * rows * p.slot_count * t.outputs + read * p.in_members * BRING);
-            int64_t all = up(tiles, t.threads) * one;
-            if (all < best) best = all, p.box[0] = planes, p.box[1] = rows;
-            if (tiles > 4 * t.threads) break;
+// Where all strips stand that are folded, whichever plane of the ring is the first.
+inline void plan_places(Across &a) {
+    int32_t *to = a.places;
+    for (int64_t turn = 0; turn < a.planes; turn++)
+        for (int bunch = 0; bunch < a.start[a.passes]; bunch++) {
+            const Bunch &b = a.bunches[bunch];
+            for (int64_t k = 0; k < b.inputs; k++)
+                for (const Term *term = a.terms + b.first; term < a.terms + b.first + b.count; term++)
+                    for (int j = 0; j < term->places(); j++)
+                        *to++ = (int32_t)(k * a.strips * a.strip + term->from[j] +
+                                          (term->down[j] + turn) % a.planes * a.plane);
         }
-    }
-    for (int axis = 0; axis < 2; axis++) p.boxes[axis] = up(t.answer[axis], p.box[axis]);
-    p.pictures = 1;
-    p.tiles = t.batch * p.boxes[0] * p.boxes[1] * p.boxes[2];
-}
-
-inline void lay_out_across(const Program &p, Across &a) {
-    a.line = p.box[2];
-    a.plane = p.region[1] * a.line;
-    a.strip = staggered(p.region[0] * a.plane + LANES);
-    bool flat = p.task.stride[1] == 1;  // rows of the answer follow one another as those of strips do
-    a.run = (flat ? p.box[1] : 1) * p.box[2];
-    a.rows = flat ? 1 : p.box[1];
-    a.padded = staggered(p.box[0] * a.rows * up(a.run, LANES) * LANES);
-}
-
-inline bool prepare_across(Program &p, Across &a) {
-    const Task &t = p.task;
-    a.piece = p.in_laced ? least(most((p.deep ? 2 : 1) * LANES / p.in_members, 1), t.inputs) : t.inputs;
-    a.passes = p.folded[2] && t.mode < 2 ? 2 : 1;
-    a.letters = p.bits - p.folded[2];
-    a.spreads = (Spread *)malloc(sizeof(Spread) * t.kernel[2] * MEMBERS);
-    a.terms = (Term *)malloc(sizeof(Term) * p.taps * MEMBERS);
-    a.strip_of = (int *)malloc(sizeof(int) * t.kernel[2] * MEMBERS * 2);
-    a.place = (int32_t *)malloc(sizeof(int32_t) * p.in_members * a.piece);
-    a.out_place = (int32_t *)malloc(sizeof(int32_t) * p.out_members * t.outputs);
-    if (!a.spreads || !a.terms || !a.strip_of || !a.place || !a.out_place) return false;
-    for (int64_t i = 0; i < p.out_members * t.outputs; i++) a.out_place[p.out_order[i]] = (int32_t)i;
-    for (int64_t g = 0; g < p.in_members; g++)
-        for (int64_t i = 0; i < a.piece; i++) a.place[p.in_order[g * t.inputs + i]] = (int32_t)(g * a.piece + i);
-    plan_spreads(p, a);  // counts the strips, which say how large a box can be
-    cut_rows(p, a);
-    lay_out(p);
-    a.row = staggered(p.region[2] + LANES);
-    a.phase = up(p.region[2], t.stride[2]);
-    a.parted = t.stride[2] == 1 ? a.row : staggered(t.stride[2] * a.phase + LANES);
-    plan_spreads(p, a);
-    lay_out_across(p, a);
-    plan_terms(p, a);
-    return true;
-}
-
-inline void dismiss(Across &a) {
-    free(a.spreads);
-    free(a.terms);
-    free(a.strip_of);
-    free(a.place);
-    free(a.out_place);
 }
 
 }  // namespace

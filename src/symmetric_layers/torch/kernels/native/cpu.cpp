@@ -143,12 +143,13 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
     int failed = !prepare(p, *task, in_order, out_order, 0);
     if (!failed && suits_across(p)) {
         few = true;
-        failed = !prepare_across(p, across);
+        failed = !prepare_across(p, across, false);
     }
     int64_t gathered = few ? rounded(p.slot_count * task->inputs * task->outputs) : 0;
     float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + gathered + rounded(p.blocks * WIDTH));
     float *weights = packed + p.packed_floats(), *biases = bias && packed ? weights + gathered : nullptr;
     failed |= !packed;
+    int64_t together = failed ? 1 : most(p.tiles / (8 * threads_now(*task)), 1);  // tiles side by side read the same rows
     for (int64_t n = 0; biases && n < p.blocks * WIDTH; n++) biases[n] = n < task->outputs ? bias[n] + 0.0f : 0.0f;
     if (!failed) {
 #pragma omp parallel num_threads(threads_now(*task)) if (threads_now(*task) > 1) reduction(| : failed)
@@ -162,9 +163,10 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
 #pragma omp for schedule(static)
             for (int64_t block = 0; block < p.blocks; block++)
                 if (ready) pack_block(p, stored, block, packed, filters);
-#pragma omp single
-            if (few) gather_weights(p, across, packed, weights);
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(static)
+            for (int64_t input = 0; input < (few ? task->inputs : 0); input++)
+                gather_weights(p, across, packed, input, weights);
+#pragma omp for schedule(dynamic, together)
             for (int64_t number = 0; number < p.tiles; number++)
                 if (ready) few ? answer_across(p, across, number, x, weights, biases, y, streams)
                                : answer_tile(p, number, x, packed, biases, y, desk);
@@ -184,7 +186,7 @@ EXPORTED NAMED(symmetric_learn_, NAME)(const Task *task, const float *x, const f
     int64_t padded = up(task->outputs, LANES) * LANES, members = task->mode == 2 ? 1 : 8;
     int failed = !prepare(p, *task, in_order, out_order, members * padded);
     bool few = !failed && suits_dots(p);
-    if (few) failed = !prepare_across(p, across);
+    if (few) failed = !prepare_across(p, across, true);
     int threads = threads_now(*task);
     int64_t products = failed ? 0 : p.slot_count * task->inputs, gathered = rounded(products * padded);
     int64_t floats = few ? products * task->outputs * LANES : gathered;

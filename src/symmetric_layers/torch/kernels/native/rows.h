@@ -1,8 +1,8 @@
 // Rows of the input, channel by channel, folded about their own axis into strips.
 
 #pragma once
-#include "across.h"
 #include "folds.h"
+#include "slabs.h"
 
 namespace {
 
@@ -50,15 +50,15 @@ inline void part_row(const Across &a, int64_t stride, int64_t width, const float
     for (; x < width; x++) to[x % stride * a.phase + x / stride] = from[x];
 }
 
-// All strips of one row; `strips` is where those of the first input have it. Whole vectors are written: what they hold
-// beyond the row is overwritten by the next one.
-inline void spread_row(const Program &p, const Across &a, int64_t inputs, const float *row, float *strips) {
-    int64_t width = p.box[2], pitch = a.strips * a.strip;
+// All strips of some rows, of inputs or of a plane, that go a `pitch` apart. Whole vectors are written: what they hold
+// beyond a row is overwritten by the next one.
+inline void spread_rows(const Program &p, const Across &a, int64_t count, const float *row, float *strips, int64_t pitch) {
+    int64_t width = p.box[2];
     for (int f = 0; f < a.spread_count; f++) {
         const Spread &s = a.spreads[f];
         const float *here = row + s.from[0], *there = row + s.from[1];
         float *sum = strips + s.to[0] * a.strip, *difference = strips + s.to[s.wanted < 0] * a.strip;
-        for (int64_t k = 0; k < inputs; k++, here += a.parted, there += a.parted, sum += pitch, difference += pitch)
+        for (int64_t k = 0; k < count; k++, here += a.parted, there += a.parted, sum += pitch, difference += pitch)
             for (int64_t x = 0; x < width; x += LANES) {
                 Vector one = load(here + x), other = s.count == 1 ? Vector{} : load(there + x);
                 if (s.count == 1)
@@ -75,31 +75,104 @@ inline void clear_row(const Program &p, const Across &a, int64_t inputs, float *
     for (int64_t i = 0; i < inputs * a.strips; i++) memset(strips + i * a.strip, 0, sizeof(float) * p.box[2]);
 }
 
-// All rows that a box reads. `row` is room for one, of all channels of a piece.
-inline void fill_strips(const Program &p, const Across &a, const Picture &s, const int64_t *corner, float *row,
+// What a box reads of a row: where it begins, and which part of it lies inside the picture.
+struct Reach {
+    int64_t corner[3], before, inside;
+    bool none;
+    Reach(const Program &p, const int64_t *from) {
+        for (int axis = 0; axis < 3; axis++) corner[axis] = from[axis];
+        before = least(most(-corner[2], 0), p.region[2]);
+        inside = most(least(p.task.size[2] - corner[2], p.region[2]) - before, 0);
+        none = corner[0] < 0 || corner[0] >= p.task.size[0] || !inside;
+    }
+    bool outside(const Program &p, int64_t y) const { return none || corner[1] + y < 0 || corner[1] + y >= p.task.size[1]; }
+    const float *row(const Picture &s, int64_t y) const {
+        return s.from + corner[0] * s.position[0] + (corner[1] + y) * s.position[1] + (corner[2] + before) * s.position[2];
+    }
+};
+
+// The same, from rows as they are brought in: as characters where gradients of pictures are wanted, and in phases.
+inline void spread_brought(const Program &p, const Across &a, int64_t count, float *row, float *strips, int64_t pitch) {
+    int64_t own = a.held * a.row;
+    if (p.task.mode == 2) butterfly_all(row, p.members, count * a.row, own);
+    if (p.task.stride[2] == 1) return spread_rows(p, a, count, row, strips, pitch);
+    float *parted = row + p.in_members * own;
+    for (int64_t g = 0; g < p.in_members; g++)
+        for (int64_t i = g * a.held; i < g * a.held + count; i++)
+            part_row(a, p.task.stride[2], p.region[2], row + i * a.row, parted + i * a.parted);
+    spread_rows(p, a, count, parted, strips, pitch);
+}
+
+// All rows of one plane that a box reads, row after row, of all channels of a piece.
+inline void fill_by_row(const Program &p, const Across &a, const Picture &s, const Reach &reach, int64_t input, float *row,
                         float *strips) {
-    int64_t before = least(most(-corner[2], 0), p.region[2]), own = a.piece * a.row;
-    int64_t inside = most(least(s.size[2] - corner[2], p.region[2]) - before, 0);
-    bool strided = p.task.stride[2] > 1;
-    float *parted = strided ? row + p.in_members * own : row;
-    if (inside < p.region[2]) memset(row, 0, sizeof(float) * p.in_members * own);
-    for (int64_t z = 0; z < p.region[0]; z++)
-        for (int64_t y = 0; y < p.region[1]; y++) {
-            int64_t down = corner[0] + z, along = corner[1] + y;
-            float *to = strips + z * a.plane + y * a.line;
-            if (down < 0 || along < 0 || down >= s.size[0] || along >= s.size[1] || !inside) {
-                clear_row(p, a, s.channels, to);
-                continue;
-            }
-            if (inside < p.region[2] && p.task.mode == 2) memset(row, 0, sizeof(float) * p.in_members * own);
-            const float *from = s.from + down * s.position[0] + along * s.position[1];
-            bring_row_across(s, a.place, a.row, from + (corner[2] + before) * s.position[2], inside, row + before);
-            if (p.task.mode == 2) butterfly_all(row, p.members, own, own);
-            if (strided)
-                for (int64_t i = 0; i < p.in_members * a.piece; i++)
-                    part_row(a, p.task.stride[2], p.region[2], row + i * a.row, parted + i * a.parted);
-            spread_row(p, a, s.channels, parted, to);
+    Picture own = s;
+    own.from = s.from + (p.in_laced ? p.in_order[input] * s.channel : 0);
+    for (int64_t y = 0; y < p.region[1]; y++, strips += a.line) {
+        if (reach.outside(p, y)) {
+            clear_row(p, a, s.channels, strips);
+            continue;
         }
+        bring_row_across(own, a.place, a.row, reach.row(own, y), reach.inside, row + reach.before);
+        spread_brought(p, a, s.channels, row, strips, a.strips * a.strip);
+    }
+}
+
+inline void copy_row(const float *from, int64_t count, float *to) {
+    if (count < LANES) return (void)memcpy(to, from, sizeof(float) * count);
+    for (int64_t x = 0; x + LANES < count; x += LANES) store(to + x, load(from + x));
+    store(to + count - LANES, load(from + count - LANES));
+}
+
+// The same channel after channel, where these lie apart: few places are read at a time.
+inline void fill_by_channel(const Program &p, const Across &a, const Picture &s, const Reach &reach, int64_t input,
+                            float *row, float *strips) {
+    for (int64_t i = 0; i < s.channels; i++, strips += a.strips * a.strip) {
+        for (int64_t g = 0; g < p.in_members; g++) {
+            const float *channel = reach.row(s, 0) + p.in_order[g * p.task.inputs + input + i] * s.channel;
+            float *to = row + g * a.held * a.row + reach.before;
+            for (int64_t y = 0; y < p.region[1]; y++, to += a.row)
+                if (reach.outside(p, y))
+                    memset(to, 0, sizeof(float) * reach.inside);
+                else
+                    copy_row(channel + y * s.position[1], reach.inside, to);
+        }
+        spread_brought(p, a, p.region[1], row, strips, a.line);
+    }
+}
+
+struct AcrossDesk {
+    float *row, *strips, *sums;
+    static int64_t floats(const Program &p, const Across &a) {
+        return a.row_floats(p) + a.floats + p.groups * a.sum_pitch(p) + 64;
+    }
+    void set(const Program &p, const Across &a, float *at) {
+        row = at;
+        strips = row + up(a.row_floats(p), 16) * 16;
+        sums = strips + a.floats;
+    }
+};
+
+// Calls `work(z, places, inputs)` for every plane of a tile, when all that it reads of the inputs of a piece is there.
+template <class Work>
+inline void for_each_slab(const Program &p, const Across &a, const Tile &tile, int64_t input, const float *x,
+                          const AcrossDesk &desk, Work work) {
+    const Task &t = p.task;
+    int64_t corner[3], there = 0;
+    for (int axis = 0; axis < 3; axis++) corner[axis] = tile.first[axis] * t.stride[axis] - t.padding[axis];
+    Picture picture = picture_of(p, x + tile.first_picture * t.in_batch);
+    picture.channels = least(a.piece, t.inputs - input);
+    memset(desk.row, 0, sizeof(float) * p.in_members * a.held * a.row);  // padding at both ends of every row
+    for (int64_t z = 0; z < tile.extent[0]; z++) {
+        int64_t first = z * t.stride[0];
+        for (there = most(there, first); there < first + a.planes; there++) {
+            int64_t here[3] = {corner[0] + there, corner[1], corner[2]};
+            float *plane = desk.strips + there % a.planes * a.plane;
+            auto fill = t.in_channel != 1 && t.in_position[2] == 1 ? fill_by_channel : fill_by_row;
+            fill(p, a, picture, Reach(p, here), input, desk.row, plane);
+        }
+        work(z, a.places + first % a.planes * a.places_pitch, picture.channels);
+    }
 }
 
 }  // namespace
