@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from symmetric_layers.torch.kernels import library, operators
+from symmetric_layers.torch.kernels import library, operators, pools
 
 
 class FewerExamples:
@@ -36,5 +36,5 @@ def run_in_a_fresh_thread(*arguments: Any, **more: Any) -> None:
 if __name__ == "__main__":
     path, examples, *arguments = sys.argv[1:]
     library._library = lru_cache(maxsize=1)(lambda: ctypes.CDLL(path))
-    operators.run = run_in_a_fresh_thread
+    operators.run = pools.run = run_in_a_fresh_thread
     sys.exit(pytest.main(arguments, plugins=[FewerExamples(int(examples))]))

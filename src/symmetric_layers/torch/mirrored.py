@@ -12,6 +12,7 @@ from symmetric_layers.letters import LETTERS, axes
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.channels import plan_of
 from symmetric_layers.torch.kernels.grid import by_mirror
+from symmetric_layers.torch.kernels.pools import pooled
 
 
 class Mirrored(nn.Module):
@@ -55,6 +56,9 @@ class Mirrored(nn.Module):
         crooked = "".join(letter for letter in letters if not obeys(self.operator, input.shape, letter))
         if not crooked:
             return self.operator(input, *more)
+        at_once = None if more else pooled(self.operator, input, bank, crooked)
+        if at_once is not None:
+            return at_once
 
         def answer(mirrored: str, index: Tensor) -> Tensor:
             flipped = list(axes(mirrored))

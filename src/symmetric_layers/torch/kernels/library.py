@@ -33,14 +33,31 @@ class Task(ctypes.Structure):
     ]
 
 
+class Pool(ctypes.Structure):
+    """What max pooling on the mirrored grid has to do; `native/pools.h` says the same to the compiler."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "channels", "classes")),
+        *((name, _Three) for name in ("size", "answer", "kernel", "stride", "dilation")),
+        *((name, _Three * 8) for name in ("first", "backward")),
+        *(("in_batch", ctypes.c_int64), ("in_channel", ctypes.c_int64), ("in_position", _Three)),
+        *(("out_batch", ctypes.c_int64), ("out_channel", ctypes.c_int64), ("out_position", _Three)),
+        ("threads", ctypes.c_int64),
+    ]
+
+
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
     for folder in home.__path__:
         for path in sorted(Path(folder).glob("libsymmetric_cpu.*")):
             library = ctypes.CDLL(str(path))
-            known = hasattr(library, "symmetric_task_size")  # else it was compiled from other sources than these
-            return library if known and library.symmetric_task_size() == ctypes.sizeof(Task) else None
+            return library if _agrees(library) else None  # else it was compiled from other sources than these
     return None
+
+
+def _agrees(library: ctypes.CDLL) -> bool:
+    sizes = {"symmetric_task_size": Task, "symmetric_pool_size": Pool}
+    return all(hasattr(library, name) and getattr(library, name)() == ctypes.sizeof(own) for name, own in sizes.items())
 
 
 @lru_cache(maxsize=1)
@@ -73,6 +90,20 @@ def _write(task: Task, geometry: Geometry) -> None:
     task.dilation, task.padding = _three(geometry.dilation, 1), _three(geometry.padding, 0)
 
 
+def new_pool(x: Tensor, y: Tensor, windows: Sequence[Sequence[int]], classes: int, threads: int) -> Pool:
+    """Pooling of pictures x into pictures y; where classes have their first windows is left to fill in.
+
+    Args:
+        windows: their sizes, the strides between them, and the dilation of their taps.
+    """
+    pool = Pool(batch=x.shape[0], channels=x.shape[1], classes=classes, threads=threads)
+    pool.size, pool.answer = _three(x.shape[2:], 1), _three(y.shape[2:], 1)
+    pool.kernel, pool.stride, pool.dilation = (_three(numbers, 1) for numbers in windows)
+    _point(pool, "in", x)
+    _point(pool, "out", y)
+    return pool
+
+
 def _three(numbers: Sequence[int], fill: int) -> ctypes.Array:
     return _Three(*[fill] * (3 - len(numbers)), *numbers)
 
@@ -83,7 +114,7 @@ def array(numbers: tuple[int, ...]) -> ctypes.Array:
     return (ctypes.c_int32 * len(numbers))(*numbers)
 
 
-def _point(task: Task, prefix: str, x: Tensor) -> None:
+def _point(task: Task | Pool, prefix: str, x: Tensor) -> None:
     setattr(task, f"{prefix}_batch", x.stride(0))
     setattr(task, f"{prefix}_channel", x.stride(1))
     setattr(task, f"{prefix}_position", _three(x.stride()[2:], 0))
@@ -99,14 +130,18 @@ def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: 
     return task
 
 
-def run(verb: str, task: Task, places: Sequence[int | None], orders: Sequence[ctypes.Array], set: str = "") -> None:
-    """Calls the kernel: `'answer'` with x, weight, bias, y, or `'learn'` with x, gradients, gradients of the weight.
+def run(
+    verb: str, task: Task | Pool, places: Sequence[int | None], orders: Sequence[ctypes.Array], set: str = ""
+) -> None:
+    """Calls the kernel: `'answer'` with x, weight, bias, y, `'learn'` with x, gradients, gradients of the weight, or
+    `'pool'` with x, y.
 
     Args:
         verb: what is asked for.
         task: what it is.
         places: where in memory the tensors begin; None for no bias.
-        orders: member after member, the channels of input and output that belong together.
+        orders: member after member, the channels of input and output that belong together; of a pool, the class of
+            every channel.
         set: of instructions; the best one where nothing is said.
     """
     function = getattr(_library(), f"symmetric_{verb}_{set or instruction_sets()[0]}")

@@ -92,7 +92,7 @@ def _call(operator: Any, function: Callable[..., Tensor], backward: Callable[...
 
     def call(*given: Any) -> Tensor:
         tensors = [one for one in given[:3] if isinstance(one, Tensor)]
-        if _is_watched(tensors):
+        if is_watched(tensors):
             return operator(*given)
         if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
             return differentiable.apply(*given)
@@ -107,7 +107,7 @@ _is_profiled = getattr(torch.autograd, "_profiler_enabled", lambda: True)
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
-def _is_watched(tensors: Sequence[Tensor]) -> bool:
+def is_watched(tensors: Sequence[Tensor]) -> bool:
     """Whether a compiler, tracer, mode, profiler, transform or kind of tensor has to see an operator."""
     return (
         torch.compiler.is_compiling()

@@ -3,6 +3,7 @@
 // This file is compiled once per instruction set; NAME says under which names it is found.
 
 #include "dots.h"
+#include "pools.h"
 #include "products.h"
 #ifdef _OPENMP
 #include <omp.h>
@@ -14,12 +15,12 @@ namespace {
 thread_local Scratch own, shared;
 
 // How many threads may be used: those of OpenMP do not live on in a forked process.
-inline int threads_now(const Task &t) {
+inline int threads_now(int64_t wanted) {
 #ifdef _OPENMP
     static int64_t home = 0;
     int64_t here = getpid();
     if (!__sync_bool_compare_and_swap(&home, 0, here) && home != here) return 1;
-    return (int)most(t.threads, 1);
+    return (int)most(wanted, 1);
 #else
     return 1;
 #endif
@@ -149,10 +150,10 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
     float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + gathered + rounded(p.blocks * WIDTH));
     float *weights = packed + p.packed_floats(), *biases = bias && packed ? weights + gathered : nullptr;
     failed |= !packed;
-    int64_t together = failed ? 1 : most(p.tiles / (8 * threads_now(*task)), 1);  // tiles side by side read the same rows
+    int64_t together = failed ? 1 : most(p.tiles / (8 * threads_now(task->threads)), 1);  // tiles side by side read the same rows
     for (int64_t n = 0; biases && n < p.blocks * WIDTH; n++) biases[n] = n < task->outputs ? bias[n] + 0.0f : 0.0f;
     if (!failed) {
-#pragma omp parallel num_threads(threads_now(*task)) if (threads_now(*task) > 1) reduction(| : failed)
+#pragma omp parallel num_threads(threads_now(task->threads)) if (threads_now(task->threads) > 1) reduction(| : failed)
         {
             Desk desk = {};
             AcrossDesk streams = {};
@@ -187,7 +188,7 @@ EXPORTED NAMED(symmetric_learn_, NAME)(const Task *task, const float *x, const f
     int failed = !prepare(p, *task, in_order, out_order, members * padded);
     bool few = !failed && suits_dots(p);
     if (few) failed = !prepare_across(p, across, true);
-    int threads = threads_now(*task);
+    int threads = threads_now(task->threads);
     int64_t products = failed ? 0 : p.slot_count * task->inputs, gathered = rounded(products * padded);
     int64_t floats = few ? products * task->outputs * LANES : gathered;
     float *sums = failed ? nullptr : shared.reserve(gathered + floats * threads);
@@ -221,6 +222,31 @@ EXPORTED NAMED(symmetric_learn_, NAME)(const Task *task, const float *x, const f
     }
     dismiss(across);
     dismiss(p);
+    return failed;
+}
+
+// y = the largest numbers of the windows of x; `kinds` says of which class every channel is. Returns as above.
+EXPORTED NAMED(symmetric_pool_, NAME)(const Pool *pool, const float *x, float *y, const int32_t *kinds) {
+    const Pool &p = *pool;
+    bool side_by_side = p.in_channel == 1;
+    int64_t rows = p.answer[0] * p.answer[1], jobs = p.batch * (side_by_side ? rows : p.channels);
+    int failed = 0, threads = threads_now(p.threads);
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+    {
+        float *columns = own.reserve(row_floats(p));
+        failed |= !columns;
+#pragma omp for schedule(static)
+        for (int64_t job = 0; job < jobs; job++) {
+            if (side_by_side) {
+                int64_t n = job / rows, z = job % rows / p.answer[1], row = job % p.answer[1];
+                pool_pixels(p, kinds, z, row, x + n * p.in_batch,
+                            y + n * p.out_batch + z * p.out_position[0] + row * p.out_position[1]);
+            } else if (columns) {
+                int64_t n = job / p.channels, c = job % p.channels;
+                pool_channel(p, kinds[c], x + n * p.in_batch + c * p.in_channel, y + n * p.out_batch + c * p.out_channel, columns);
+            }
+        }
+    }
     return failed;
 }
 

@@ -1,5 +1,6 @@
 // Which of the instruction sets that the kernel was compiled for this processor has.
 
+#include "pools.h"
 #include "task.h"
 #include <string.h>
 
@@ -13,5 +14,6 @@ extern "C" __attribute__((visibility("default"))) int symmetric_can(const char *
     return !strcmp(set, "baseline");
 }
 
-// How large a task is here: what was compiled from other sources must not be called.
+// How large tasks are here: what was compiled from other sources must not be called.
 extern "C" __attribute__((visibility("default"))) int64_t symmetric_task_size() { return sizeof(Task); }
+extern "C" __attribute__((visibility("default"))) int64_t symmetric_pool_size() { return sizeof(Pool); }

@@ -1,0 +1,106 @@
+"""Max pooling on the mirrored grid in one pass: every channel's windows begin where those of its mirror end.
+
+Mirroring, pooling and mirroring back would write everything three times over.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module
+
+from symmetric_layers.letters import LETTERS
+from symmetric_layers.orbits import Plan
+from symmetric_layers.torch.kernels.library import Pool, array, missing, new_pool, run
+from symmetric_layers.torch.kernels.trio import is_watched
+
+_RANKS = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def pooled(operator: Any, x: Tensor, plan: Plan, letters: str) -> Tensor | None:
+    """What a max pool answers for channels and their mirrors, bit for bit; None where PyTorch has to do it.
+
+    Args:
+        operator: the pool.
+        x: pictures.
+        plan: how their channels are arranged.
+        letters: along which the pool does not obey by itself.
+    """
+    how = _windows(operator, x)
+    if how is None or not _is_plain(x):
+        return None
+    windows, padding = how
+    answer = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, d, p in zip(x.shape[2:], *windows, padding, strict=True)
+    ]  # fmt: skip
+    if min(answer) < 1:
+        return None
+    y = torch.empty(*x.shape[:2], *answer, dtype=x.dtype, device=x.device, memory_format=_format(x))
+    kinds, classes = _classes(plan, letters)
+    task = new_pool(x, y, windows, len(classes), torch.get_num_threads())
+    _begin(task, classes, padding, len(answer))
+    run("pool", task, (x.data_ptr(), y.data_ptr()), [array(kinds)])
+    return y
+
+
+def _windows(operator: Any, x: Tensor) -> tuple[tuple[list[int], ...], list[int]] | None:
+    """Sizes, strides and dilation of a pool's windows, and its padding; None for what only PyTorch can do."""
+    rank = _RANKS.get(type(operator))
+    if rank != x.dim() - 2 or operator.ceil_mode or operator.return_indices or _is_hooked(operator):
+        return None
+    kernel, padding, dilation = (
+        _each(value, rank) for value in (operator.kernel_size, operator.padding, operator.dilation)
+    )
+    stride = kernel if operator.stride is None else _each(operator.stride, rank)
+    fine = all(
+        0 <= 2 * p <= k and s > 0 and d > 0 for k, p, s, d in zip(kernel, padding, stride, dilation, strict=True)
+    )
+    return ((kernel, stride, dilation), padding) if fine else None
+
+
+def _is_hooked(operator: nn.Module) -> bool:
+    own = operator._forward_hooks or operator._forward_pre_hooks or operator._backward_hooks
+    return bool(own or operator._backward_pre_hooks or module._has_any_global_hook())
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether all that is wanted are numbers, of pictures that lie in one piece."""
+    return (
+        not is_watched([x])
+        and missing() is None
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not (torch.is_grad_enabled() and x.requires_grad)
+        and x.numel() > 0
+        and x.is_contiguous(memory_format=_format(x))
+    )
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    last = x.dim() > 3 and x.shape[1] > 1 and x.stride(1) == 1
+    return _FORMATS[x.dim()] if last else torch.contiguous_format
+
+
+@lru_cache(maxsize=256)
+def _classes(plan: Plan, letters: str) -> tuple[tuple[int, ...], list[str]]:
+    """The class of every channel, and along which of the letters each class is mirrored."""
+    mirrors = ["".join(letter for letter in mirror if letter in letters) for mirror in plan.mirror]
+    classes = sorted(set(mirrors))
+    return tuple(classes.index(mirror) for mirror in mirrors), classes
+
+
+def _begin(task: Pool, classes: list[str], padding: list[int], rank: int) -> None:
+    """Says where every class has its first window: what is left over is left over at the other end."""
+    for kind, mirror in enumerate(classes):
+        for place, p in enumerate(padding, 3 - rank):
+            mirrored = LETTERS[2 - place] in mirror
+            reach = task.dilation[place] * (task.kernel[place] - 1) + 1 + task.stride[place] * (task.answer[place] - 1)
+            task.first[kind][place] = task.size[place] + p - reach if mirrored else -p
+            task.backward[kind][place] = mirrored
+
+
+def _each(value: Any, rank: int) -> list[int]:
+    return list(value) if isinstance(value, (tuple, list)) else [value] * rank
