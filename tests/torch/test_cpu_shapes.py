@@ -131,6 +131,28 @@ def test_few_orbits_of_any_kind_on_wide_volumes(kind, stride, kernel, deep):
         assert all(mirrors_bitwise(layer, some, letter, "cpu") for letter in kind)
 
 
+@DEEP
+@pytest.mark.parametrize(("kilobytes", "width"), [(6, 37), (40, 34), (40, 32), (150, 30), (150, 35)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"),
+    [
+        (3, 1, 1),
+        (3, (2, 1, 1), 1),
+        ((1, 3, 3), (2, 1, 1), 1),
+        ((2, 3, 1), (3, 2, 2), 1),
+        (3, 1, (2, 1, 1)),
+    ],
+)
+def test_few_orbits_in_little_room(monkeypatch, kernel, stride, dilation, kilobytes, width, deep):
+    """Planes go round in their ring, inputs come in pieces, and rows in parts."""
+    monkeypatch.setattr(library, "_BUDGET", kilobytes * 1024)
+    layer = conv(3, 20, 3, kernel, deep, stride=stride, dilation=dilation, padding=1, grid="mirrored")
+    x = random(2, layer.in_channels, 9, 6, width)
+    for some in (x, last(x)):
+        agrees(layer, some)
+        assert all(mirrors_bitwise(layer, some, letter, "cpu") for letter in "hvz")
+
+
 def test_more_inputs_than_two_chunks_of_products_hold():
     layer = conv(1, 600, 18, 3, padding=1)
     x = random(1, 600, 9)

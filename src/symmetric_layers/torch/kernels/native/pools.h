@@ -25,7 +25,7 @@ typedef int32_t LooseNumbers __attribute__((vector_size(LANES * 4), aligned(4), 
 
 // The larger one; the earlier one of equal ones; no number if one is none.
 inline float larger(float best, float next) { return next > best || next != next ? next : best; }
-inline Vector larger(Vector best, Vector next) { return (next > best) | (next != next) ? next : best; }
+inline Vector larger(Vector best, Vector next) { return ((next > best) | (next != next)) ? next : best; }
 inline float lowest(float *) { return -__builtin_inff(); }
 inline Vector lowest(Vector *) { return splat(-__builtin_inff()); }
 

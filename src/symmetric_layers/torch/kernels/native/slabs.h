@@ -75,7 +75,7 @@ inline void cut_boxes_across(Program &p, Across &a, int64_t smallest) {
 // more to gain from long runs, too.
 inline void lay_out_across(const Program &p, Across &a) {
     int64_t whole = up(p.box[2], LANES) * LANES;
-    bool flat = p.task.stride[1] == 1 && (a.learning || (whole - p.box[2]) * 16 > whole);
+    bool flat = p.task.stride[1] == 1 && p.boxes[2] == 1 && (a.learning || (whole - p.box[2]) * 16 > whole);
     a.planes = extent_read(p.task, 0, 1);
     if (flat) {
         a.line = p.box[2];
