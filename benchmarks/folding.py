@@ -152,6 +152,22 @@ def others() -> str:
     return table(["batch, Cin, Cout, size", "fastest rival", "ratios"], rows)
 
 
+def pools() -> str:
+    """Max pooling on the mirrored grid (3 wide, stride 2), without gradients, against PyTorch's own pool."""
+    rows = []
+    for shape, rank, kinds in (((4, 64, 112, 112), 2, ("h", "hv")), ((1, 32, 48, 48, 48), 3, ("hvz",))):
+        for layout in (LAST[rank], torch.contiguous_format):
+            pool = getattr(torch.nn, f"MaxPool{rank}d")(3, 2, 1)
+            x = torch.randn(shape).to(memory_format=layout)
+            found = {kind: ours.Mirrored(pool, {kind: shape[1]}) for kind in kinds}
+            with torch.no_grad():
+                candidates = {kind: lambda own=own, x=x: own(x) for kind, own in found.items()}
+                time, numbers = ratios(candidates, {"PyTorch": lambda pool=pool, x=x: pool(x)})
+            name = f"{', '.join(map(str, shape))}, {'channels-last' if layout is LAST[rank] else 'contiguous'}"
+            rows.append([name, time, ", ".join(f"{kind} {n}" for kind, n in zip(kinds, numbers, strict=True))])
+    return table(["picture", "PyTorch's pool", "ratios"], rows)
+
+
 def networks() -> str:
     """Whole networks, equal channels, evaluation: the twin against the plain network, and against mirror averaging."""
     resnet = ResNetConfig(
@@ -188,7 +204,7 @@ def networks() -> str:
     return table(["network", "", "time", "to the fastest plain form", "to mirror averaging with it"], rows)
 
 
-PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others, "networks": networks}
+PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others, "pools": pools, "networks": networks}
 README = pathlib.Path(ours.__file__).parent / "kernels" / "README.md"
 
 

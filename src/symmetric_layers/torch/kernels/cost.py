@@ -9,7 +9,7 @@ bank out.
 import math
 
 from symmetric_layers.letters import orbit_size
-from symmetric_layers.orbits import Plan
+from symmetric_layers.orbits import Block, Plan
 
 _FOLD = 4.5  # products that take as long as folding one number into one plane
 _STRIP = 4.0  # the same with pixels in the lanes, where only rows are folded into memory
@@ -45,7 +45,7 @@ def ratio(
     fused = _STORE[channels_last] * plan.filters
     for block in plan.blocks:
         run = channels // (orbit_size(block.kind) if plan.inputs is not None else 1)
-        if _few(block.orbits, run, lanes):
+        if _few(block, run, lanes):
             fused += _across(taps, block.orbits) + _STRIP * channels * kernel_size[-1]
         else:
             fused += _along(taps, block.orbits, run, lanes) + _FOLD * _folded(plan, block.kind, channels, kernel_size)
@@ -58,9 +58,9 @@ def host_slowness(shape: tuple[int, ...]) -> float:
     return _SLOWLY if is_parted else 1.0
 
 
-def _few(orbits: int, run: int, lanes: int) -> bool:
+def _few(block: Block, run: int, lanes: int) -> bool:
     """Whether the kernel puts pixels into its lanes; `native/across.h` decides it."""
-    return orbits <= lanes // 2 or (orbits <= lanes and run <= 2 * lanes)
+    return block.orbits <= lanes // 2 or (len(block.kind) == 2 and block.orbits <= lanes and run <= 2 * lanes)
 
 
 def _across(taps: int, orbits: int) -> float:

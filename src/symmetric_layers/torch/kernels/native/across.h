@@ -79,11 +79,12 @@ struct Across {
     int64_t sum_pitch(const Program &p) const { return p.task.outputs * padded; }  // from group to group
 };
 
-// Measured: with half of the lanes empty always, with one vector of representatives where runs of inputs are short.
+// Measured: with half of the lanes empty always; with one vector of representatives for two letters and short runs of
+// inputs. Memory formats have no say: both get the same bits.
 inline bool suits_across(const Program &p) {
     const Task &t = p.task;
-    bool few = t.outputs <= LANES / 2 || (t.outputs <= LANES && t.inputs <= 2 * LANES);
-    return few && t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) >= LANES;
+    bool one = t.outputs <= LANES && t.inputs <= 2 * LANES && p.bits == 2;
+    return (t.outputs <= LANES / 2 || one) && t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) >= LANES;
 }
 
 // Measured: gradients of filters have more to gain from representatives in the lanes.

@@ -150,10 +150,12 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
     float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + gathered + rounded(p.blocks * WIDTH));
     float *weights = packed + p.packed_floats(), *biases = bias && packed ? weights + gathered : nullptr;
     failed |= !packed;
-    int64_t together = failed ? 1 : most(p.tiles / (8 * threads_now(task->threads)), 1);  // tiles side by side read the same rows
+    int threads = threads_now(task->threads);
+    int64_t together = failed ? 1 : most(p.tiles / (8 * threads), 1);  // tiles side by side read the same rows
+    int64_t shares = failed ? 1 : up(threads, p.blocks);                // of a block that is packed
     for (int64_t n = 0; biases && n < p.blocks * WIDTH; n++) biases[n] = n < task->outputs ? bias[n] + 0.0f : 0.0f;
     if (!failed) {
-#pragma omp parallel num_threads(threads_now(task->threads)) if (threads_now(task->threads) > 1) reduction(| : failed)
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
         {
             Desk desk = {};
             AcrossDesk streams = {};
@@ -162,8 +164,8 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
             if (!few) filters = desk.filters;
             failed |= !ready;
 #pragma omp for schedule(static)
-            for (int64_t block = 0; block < p.blocks; block++)
-                if (ready) pack_block(p, stored, block, packed, filters);
+            for (int64_t i = 0; i < p.blocks * shares; i++)
+                if (ready) pack_share(p, stored, i / shares, i % shares, shares, packed, filters);
 #pragma omp for schedule(static)
             for (int64_t input = 0; input < (few ? task->inputs : 0); input++)
                 gather_weights(p, across, packed, input, weights);

@@ -139,12 +139,14 @@ inline void pack_input(const Program &p, const float *from, float *to, int64_t p
     }
 }
 
-// Packed: [block][slot][input][WIDTH].
-inline void pack_block(const Program &p, const float *stored, int64_t block, float *packed, float *room) {
+// Packed: [block][slot][input][WIDTH]; one share of the inputs of a block.
+inline void pack_share(const Program &p, const float *stored, int64_t block, int64_t share, int64_t shares, float *packed,
+                       float *room) {
     Filters f = filters_of(p);
     int64_t pitch = p.task.inputs * WIDTH, step = f.inputs_at_once(), size = f.members * f.taps * WIDTH;
+    int64_t each = up(up(p.task.inputs, step), shares) * step, end = least((share + 1) * each, p.task.inputs);
     float *to = packed + block * p.slot_count * pitch;
-    for (int64_t k = 0; k < p.task.inputs; k += step) {
+    for (int64_t k = share * each; k < end; k += step) {
         int64_t inputs = least(step, p.task.inputs - k);
         read_filters(p, f, stored, block, k, inputs, room);
         for (int64_t i = 0; i < inputs; i++) pack_input(p, room + i * size, to + (k + i) * WIDTH, pitch);
