@@ -5,6 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
 
 from symmetric_layers.torch import Mirrored
 from symmetric_layers.torch.kernels import library, pools
@@ -150,6 +152,46 @@ def test_hooks_of_the_pool_are_called(asked):
     Mirrored(pool, {"h": 8})(torch.randn(2, 8, 12, 12))
     assert len(seen) == 2
     assert asked == [False]
+
+
+def test_a_forward_of_its_own_is_called(asked):
+    pool = nn.MaxPool2d(3, 2, 1)
+    pool.forward = lambda x: torch.zeros(2, x.shape[1], 6, 6)
+    assert not Mirrored(pool, {"h": 8})(torch.randn(2, 8, 12, 12)).any()
+    assert asked == [False]
+
+
+def test_one_number_may_stand_for_all_axes_in_a_tuple_too():
+    mirrored, x = Mirrored(nn.MaxPool2d((3,), (2,)), {"h": 8}), torch.randn(2, 8, 12, 12)
+    assert torch.equal(mirrored(x), slowly(mirrored, x))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch's own, for the first tangent
+def test_tangents_of_forward_mode_pass_through():
+    mirrored, x = Mirrored(nn.MaxPool2d(3, 2, 1), {"h": 8}), torch.randn(2, 8, 12, 12)
+    with forward_ad.dual_level():
+        answer = forward_ad.unpack_dual(mirrored(forward_ad.make_dual(x, torch.ones_like(x))))
+        assert torch.equal(answer.tangent, torch.ones(2, 8, 6, 6))
+        assert torch.equal(answer.primal, slowly(mirrored, x))
+
+
+class Pools(TorchFunctionMode):
+    """Notes the pools that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if "max_pool" in getattr(function, "__name__", ""):
+            self.seen.append(function)
+        return function(*args, **(kwargs or {}))
+
+
+def test_modes_see_the_pools():
+    with Pools() as mode:
+        Mirrored(nn.MaxPool2d(3, 2, 1), {"h": 8})(torch.randn(2, 8, 12, 12))
+    assert mode.seen
 
 
 def test_a_pool_that_the_host_refuses_is_refused_in_its_words():

@@ -62,7 +62,13 @@ def _windows(operator: Any, x: Tensor) -> tuple[tuple[list[int], ...], list[int]
 
 
 def _is_hooked(operator: nn.Module) -> bool:
-    own = operator._forward_hooks or operator._forward_pre_hooks or operator._backward_hooks
+    """Whether calling the pool does more than pooling, or something else."""
+    own = (
+        "forward" in vars(operator)
+        or operator._forward_hooks
+        or operator._forward_pre_hooks
+        or operator._backward_hooks
+    )
     return bool(own or operator._backward_pre_hooks or module._has_any_global_hook())
 
 
@@ -103,4 +109,5 @@ def _begin(task: Pool, classes: list[str], padding: list[int], rank: int) -> Non
 
 
 def _each(value: Any, rank: int) -> list[int]:
-    return list(value) if isinstance(value, (tuple, list)) else [value] * rank
+    numbers = list(value) if isinstance(value, (tuple, list)) else [value]
+    return numbers * rank if len(numbers) == 1 else numbers

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.utils._python_dispatch as _python_dispatch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from symmetric_layers.torch.kernels.bank import pairs, sizes
 from symmetric_layers.torch.kernels.geometry import Geometry, empty_like
@@ -103,6 +104,7 @@ def _call(operator: Any, function: Callable[..., Tensor], backward: Callable[...
 
 
 _mode = getattr(_python_dispatch, "_get_current_dispatch_mode", lambda: "unknown")
+_function_modes = getattr(torch._C, "_len_torch_function_stack", lambda: 1)
 _is_profiled = getattr(torch.autograd, "_profiler_enabled", lambda: True)
 _PLAIN = {Tensor, torch.nn.Parameter}
 
@@ -113,6 +115,8 @@ def is_watched(tensors: Sequence[Tensor]) -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or _mode() is not None
+        or _function_modes() > 0
+        or forward_ad._current_level >= 0
         or _is_profiled()
         or not all(type(one) in _PLAIN and _holds_its_numbers(one) for one in tensors)
     )
