@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from symmetric_layers.errors import one_of, yes_or_no
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.kernels import ALGORITHMS, Job, conv, conv_transpose, expand_bias, expand_weight, explain
+from symmetric_layers.torch.kernels import (
+    ALGORITHMS,
+    Job,
+    asked,
+    conv,
+    conv_transpose,
+    expand_bias,
+    expand_weight,
+    explain,
+)
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd as _Host
@@ -146,7 +155,7 @@ class _SymmetricConv(_Symmetric):
         return conv(self._job(input), self.algorithm)
 
     def _job(self, input: Tensor) -> Job:
-        return Job(
+        return asked(
             input, self.weight, self.bias, self._plan, self.share_bias, self.stride, self.padding, self.dilation,
             self.padding_mode, self.grid,
         )  # fmt: skip

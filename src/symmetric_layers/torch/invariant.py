@@ -12,7 +12,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, canonical_kind
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.conv import output_padding_for
-from symmetric_layers.torch.kernels import Job, conv, conv_transpose, spread
+from symmetric_layers.torch.kernels import asked, conv, conv_transpose, spread
 from symmetric_layers.torch.kernels.grid import lopsided, one_sided
 from symmetric_layers.torch.kernels.invariant import Invariance, averaged_over_grids, expand_invariant
 from symmetric_layers.torch.kernels.job import both_sides
@@ -126,7 +126,7 @@ class _InvariantConv(_Invariant):
         letters = lopsided(input.shape[-self._rank :], pads, self.kernel_size, self.stride, self.dilation)
 
         def run(x: Tensor) -> Tensor:
-            job = Job(
+            job = asked(
                 x, weight, self.bias, self._ordinary, False, self.stride, self.padding, self.dilation,
                 self.padding_mode, "shared",
             )  # fmt: skip

@@ -2,12 +2,13 @@
 
 from symmetric_layers.torch.kernels.channels import per_block, spread
 from symmetric_layers.torch.kernels.dispatch import ALGORITHMS, conv, explain
-from symmetric_layers.torch.kernels.job import Job
+from symmetric_layers.torch.kernels.job import Job, asked
 from symmetric_layers.torch.kernels.reference import conv_transpose, expand_bias, expand_weight
 
 __all__ = [
     "ALGORITHMS",
     "Job",
+    "asked",
     "conv",
     "conv_transpose",
     "expand_bias",

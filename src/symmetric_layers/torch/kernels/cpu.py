@@ -25,7 +25,7 @@ def why_not(job: Job) -> str | None:
     if missing():
         return missing()
     for name, tensor in (("input", job.x), ("weight", job.weight), ("bias", job.bias)):
-        if tensor is not None and tensor.device.type != "cpu":
+        if tensor is not None and not tensor.is_cpu:
             return f"the {name} is on {tensor.device.type!r}; it computes on 'cpu' only"
         if tensor is not None and tensor.dtype != torch.float32:
             return f"the {name} has dtype {tensor.dtype}; it computes in torch.float32 only"
@@ -41,7 +41,7 @@ def slower(job: Job) -> str | None:
     if not job.plan.orbits:
         return "no filter has a mirror"
     if torch.compiler.is_compiling():  # compilers must not be made to guard sizes and layouts of pictures
-        return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.kernel_size)))
+        return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.case.kernel_size)))
     ask = _remembered if job.is_settled else _slower
     return ask(job.case, _is_channels_last(job.x), lanes())
 

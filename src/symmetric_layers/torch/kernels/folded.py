@@ -45,7 +45,7 @@ def conv(job: Job) -> Tensor:
     frame = {letter: axis_of(job, plan.ndim - 1 - place) for place, letter in enumerate(LETTERS[: plan.ndim])}
     if any(axis.size < 1 for axis in frame.values()):
         return reference(job)
-    batch = job if job.x.dim() == plan.ndim + 2 else job._replace(x=job.x.unsqueeze(0))
+    batch = job if job.x.dim() == plan.ndim + 2 else job.of(job.x.unsqueeze(0))
     answer = _depthwise(batch, frame) if plan.depthwise else _in_banks(batch, frame)
     bias = expand_bias(job.bias, plan, job.share_bias)
     # adding what is not -0.0 leaves no -0.0: the sign of a zero would tell a picture from its mirror image
@@ -57,7 +57,7 @@ def _understood(job: Job) -> bool:
     """Whether the host takes such an input; where it does not, the reference lets it say why."""
     rank, channels = job.plan.ndim, job.weight.shape[1] * job.plan.groups
     fits = job.x.dim() in (rank + 1, rank + 2) and job.x.shape[-rank - 1] == channels
-    return fits and all(side >= 0 for pair in job.pads for side in pair)
+    return fits and all(side >= 0 for pair in job.case.pads for side in pair)
 
 
 def _in_banks(job: Job, frame: dict[str, Axis]) -> Tensor:
@@ -66,7 +66,7 @@ def _in_banks(job: Job, frame: dict[str, Axis]) -> Tensor:
     padded = job.x.clone(memory_format=torch.contiguous_format)  # laid out alike, however the input is
     sides = [side for letter in frame for side in frame[letter].margins]
     if any(sides):
-        padded = F.pad(padded, sides, "constant" if job.padding_mode == "zeros" else job.padding_mode)
+        padded = F.pad(padded, sides, "constant" if job.case.padding_mode == "zeros" else job.case.padding_mode)
     bank = job.weight.unflatten(0, (plan.banks, -1))
     answers = []
     for block, weight in zip(plan.blocks, cut(bank, [block.orbits for block in plan.blocks], 1), strict=True):
@@ -137,8 +137,8 @@ class _Fold:
     def _product(self, planes: Tensor, filters: Tensor) -> Tensor:
         job, ndim = self.job, self.job.plan.ndim
         folded = [LETTERS[ndim - 1 - dim] in self.kind for dim in range(ndim)]
-        stride = [1 if done else s for done, s in zip(folded, job.stride, strict=True)]
-        dilation = [1 if done else d for done, d in zip(folded, job.dilation, strict=True)]
+        stride = [1 if done else s for done, s in zip(folded, job.case.stride, strict=True)]
+        dilation = [1 if done else d for done, d in zip(folded, job.case.dilation, strict=True)]
         return CONV[ndim](planes, filters, None, stride, (0,) * ndim, dilation, job.plan.groups)
 
     def _joined(self, fold: Callable[[Tensor, str, Block, dict[str, Axis]], Parts], pieces: Sequence[Tensor]) -> Parts:

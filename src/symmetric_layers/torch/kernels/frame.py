@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.func import debug_unwrap
 
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.torch.kernels import reference
@@ -117,11 +119,11 @@ def conv(job: Job, answer: Callable[..., Tensor]) -> Tensor:
     if not batched:
         x = x.unsqueeze(0)
     if how.around:
-        x = F.pad(x, how.around, mode="constant" if job.padding_mode == "zeros" else job.padding_mode)
+        x = F.pad(x, how.around, mode="constant" if job.case.padding_mode == "zeros" else job.case.padding_mode)
     if how.wider:
         weight = F.pad(weight, how.wider)
     shared = job.bias if job.share_bias or not plan.orbits else None
-    y = answer(x, weight, shared, how.bank, how.inputs, job.stride, how.padding, job.dilation)
+    y = answer(x, weight, shared, how.bank, how.inputs, job.case.stride, how.padding, job.case.dilation)
     if job.bias is not None and shared is None:
         y = y + job.bias.view(-1, *[1] * plan.ndim)
     return y if batched else y.squeeze(0)
@@ -149,9 +151,10 @@ def _transformed(job: Job) -> str | None:
     """How PyTorch's function transforms wrap the tensors; operators know backward differentiation only."""
     if torch.compiler.is_compiling():  # compilers differentiate what they traced, and cannot trace the question
         return None
+    tangents = forward_ad._current_level >= 0
     for tensor in (job.x, job.weight, job.bias):
-        if tensor is not None and torch.func.debug_unwrap(tensor) is not tensor:
+        if tensor is not None and debug_unwrap(tensor) is not tensor:
             return "torch.func transforms it; it knows backward() and torch.autograd only"
-        if tensor is not None and torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None:
+        if tangents and tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None:
             return "forward-mode differentiation; it differentiates backwards only"
     return None

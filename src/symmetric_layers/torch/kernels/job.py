@@ -19,7 +19,7 @@ class Case(NamedTuple):
     Attributes:
         shape: of the input.
         filters: shape of the stored filters.
-        plan, stride, padding, dilation, padding_mode, grid: as in `Job`.
+        plan, stride, padding, dilation, padding_mode, grid: as in `asked`.
     """
 
     plan: Plan
@@ -48,59 +48,64 @@ class Case(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One call of a symmetric convolution.
+    """One call of a symmetric convolution; `asked` makes it.
 
     Attributes:
         x: the input, `(N, in_channels, *positions)` or `(in_channels, *positions)`.
         weight: the stored filters, `(plan.stored, in_channels / groups, *kernel)`.
         bias: the stored biases: one per stored filter where they are shared, else one per filter; None for none.
-        plan: which filters are mirrors of which.
         share_bias: whether all filters of an orbit have the same bias.
-        stride, dilation: one number per axis.
-        padding: one number per axis, `'same'` or `'valid'`.
-        padding_mode: as in the host: `'zeros'`, `'reflect'`, `'replicate'` or `'circular'`.
-        grid: `'shared'`, or `'mirrored'`: a mirror is `flip . convolution . flip`.
+        case: all but the numbers.
+        is_settled: whether all sizes are plain numbers: compilers and tracers put symbols there, which nothing
+            remembers.
     """
 
     x: Tensor
     weight: Tensor
     bias: Tensor | None
-    plan: Plan
     share_bias: bool
-    stride: Sequence[int]
-    padding: str | Sequence[int]
-    dilation: Sequence[int]
-    padding_mode: str
-    grid: str
+    case: Case
+    is_settled: bool
 
     @property
-    def sizes(self) -> Sequence[int]:
-        """How many positions the input has along each axis."""
-        return self.case.sizes
+    def plan(self) -> Plan:
+        """Which filters are mirrors of which."""
+        return self.case.plan
 
-    @property
-    def kernel_size(self) -> Sequence[int]:
-        """How many numbers a filter has along each axis."""
-        return self.case.kernel_size
+    def of(self, x: Tensor) -> "Job":
+        """The same for another input, which has a shape of its own."""
+        return self._replace(x=x, case=self.case._replace(shape=x.shape))
 
-    @property
-    def pads(self) -> list[tuple[int, int]]:
-        """The padding before and after, per axis. `'same'` pads the odd one after, as the host does."""
-        return self.case.pads
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether all sizes are plain numbers: compilers and tracers put symbols there, which nothing remembers."""
-        return not torch.compiler.is_compiling() and all(type(size) is int for size in self.x.shape)
+def asked(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: Plan,
+    share_bias: bool,
+    stride: Sequence[int],
+    padding: str | Sequence[int],
+    dilation: Sequence[int],
+    padding_mode: str,
+    grid: str,
+) -> Job:
+    """What a layer asks for.
 
-    @property
-    def case(self) -> Case:
-        """All but the numbers."""
-        padding = self.padding if isinstance(self.padding, str) else tuple(self.padding)
-        return Case(
-            self.plan, self.x.shape, self.weight.shape, tuple(self.stride), padding, tuple(self.dilation),
-            self.padding_mode, self.grid,
-        )  # fmt: skip
+    Args:
+        x, weight, bias, share_bias: as in `Job`.
+        plan: which filters are mirrors of which.
+        stride, dilation: one number per axis.
+        padding: one number per axis, `'same'` or `'valid'`.
+        padding_mode: as in the host: `'zeros'`, `'reflect'`, `'replicate'` or `'circular'`.
+        grid: `'shared'`, or `'mirrored'`: a mirror is `flip . convolution . flip`.
+    """
+    shape, around = x.shape, padding if isinstance(padding, str) else tuple(padding)
+    case = Case(plan, shape, weight.shape, tuple(stride), around, tuple(dilation), padding_mode, grid)
+    is_settled = not torch.compiler.is_compiling() and _NUMBERS.issuperset(map(type, shape))
+    return Job(x, weight, bias, share_bias, case, is_settled)
+
+
+_NUMBERS = {int}
 
 
 def both_sides(

@@ -8,6 +8,7 @@ import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ import symmetric_layers.torch.kernels as home
 from symmetric_layers.torch.kernels.geometry import Geometry
 
 _Three = ctypes.c_int64 * 3
-_SETS = ("avx512", "avx2", "baseline")  # the best one first
+_LANES = {"avx512": 16, "avx2": 8, "baseline": 4}  # floats in a vector of every instruction set, the best one first
 _BUDGET = 400 * 1024  # bytes that one thread folds into
 
 
@@ -64,7 +65,7 @@ def _agrees(library: ctypes.CDLL) -> bool:
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that were compiled and that this processor has, the best one first."""
     library = _library()
-    return tuple(name for name in _SETS if library is not None and _has(library, name))
+    return tuple(name for name in _LANES if library is not None and _has(library, name))
 
 
 def _has(library: ctypes.CDLL, name: str) -> bool:
@@ -73,7 +74,8 @@ def _has(library: ctypes.CDLL, name: str) -> bool:
 
 def lanes() -> int:
     """How many floats one instruction works on, on this processor."""
-    return {"avx512": 16, "avx2": 8, "baseline": 4}[(*instruction_sets(), "baseline")[0]]
+    sets = instruction_sets()
+    return _LANES[sets[0]] if sets else _LANES["baseline"]
 
 
 @torch.compiler.assume_constant_result
@@ -144,6 +146,20 @@ def run(
             every channel.
         set: of instructions; the best one where nothing is said.
     """
-    function = getattr(_library(), f"symmetric_{verb}_{set or instruction_sets()[0]}")
-    if function(ctypes.byref(task), *map(ctypes.c_void_p, places), *orders):
+    if _function(_library(), verb, set or instruction_sets()[0])(task, *places, *orders):
         raise MemoryError("The fused kernel found no memory for its scratch.")
+
+
+_ARGUMENTS = {
+    "answer": (Task, 4, 2),
+    "learn": (Task, 3, 2),
+    "pool": (Pool, 2, 1),
+}  # what is done, how many tensors, how many orders
+
+
+@lru_cache(maxsize=64)
+def _function(library: ctypes.CDLL, verb: str, set: str) -> Any:
+    told, tensors, orders = _ARGUMENTS[verb]
+    function = getattr(library, f"symmetric_{verb}_{set}")
+    function.argtypes = [ctypes.POINTER(told), *[ctypes.c_void_p] * (tensors + orders)]
+    return function

@@ -40,16 +40,16 @@ class Prepared(NamedTuple):
     """What one call of an operator does, worked out once for all tensors that lie in memory alike.
 
     Attributes:
-        answer: a tensor without numbers, of the shape and memory format of what is asked for.
+        answer: shape and strides of what is asked for.
         calls: of the kernel.
     """
 
-    answer: Tensor
+    answer: "_Lies"
     calls: tuple[Call, ...]
 
     def fresh(self) -> Tensor:
         """Memory for what is asked for."""
-        return torch.empty_strided(self.answer.shape, self.answer.stride(), dtype=torch.float32)
+        return torch.empty_strided(*self.answer, dtype=torch.float32)
 
 
 _Lies = tuple[tuple[int, ...], tuple[int, ...]]
@@ -139,7 +139,7 @@ def _answering(
         task.mode, task.kind, task.inputs, task.outputs = int(part.deep), part.kind, part.inputs, part.orbits
         biases = torch.empty(weight.shape[0], device="meta").narrow(0, part.stored, part.orbits)
         calls.append(_call("answer", task, (x, own, biases, into), (part.in_order, part.out_order)))
-    return Prepared(y, tuple(calls))
+    return Prepared(_lies(y), tuple(calls))
 
 
 def _input_gradient(
@@ -190,7 +190,7 @@ def _going_back(
         task.mode, task.kind, task.inputs, task.outputs = 1 if part.deep else 2, part.kind, part.orbits, part.inputs
         task.transposed, task.add = 1, int(part.channel > 0)
         calls.append(_call("answer", task, (seen, own, None, x), (part.out_order, part.in_order)))
-    return Prepared(x, tuple(calls))
+    return Prepared(_lies(x), tuple(calls))
 
 
 def _weight_gradient(
@@ -238,7 +238,7 @@ def _learning(
         task = new_task(geometry, x, seen, own, threads)
         task.mode, task.kind, task.inputs, task.outputs = int(part.deep), part.kind, part.inputs, part.orbits
         calls.append(_call("learn", task, (x, seen, own), (part.in_order, part.out_order)))
-    return Prepared(weight, tuple(calls))
+    return Prepared(_lies(weight), tuple(calls))
 
 
 answer, input_gradient, weight_gradient = register(

@@ -51,12 +51,12 @@ class Axis(NamedTuple):
 
 def axis_of(job: Job, dim: int) -> Axis:
     """The geometry of a job along one axis, counted from the first."""
-    n, k, s, d = job.sizes[dim], job.kernel_size[dim], job.stride[dim], job.dilation[dim]
-    before, after = job.pads[dim]
+    n, k, s, d = job.case.sizes[dim], job.case.kernel_size[dim], job.case.stride[dim], job.case.dilation[dim]
+    before, after = job.case.pads[dim]
     reach = d * (k - 1)
     room = n + before + after - reach - 1
     rest = 0 if s == 1 else int(room % s)
-    if job.grid == "mirrored":  # a mirror is padded the other way round, and starts from the other side
+    if job.case.grid == "mirrored":  # a mirror is padded the other way round, and starts from the other side
         margin = max(before, after)
         margins, centre, fits = (margin, margin), 2 * margin - before - after + reach + rest, True
     else:

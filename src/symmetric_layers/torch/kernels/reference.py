@@ -63,11 +63,11 @@ def expand_bias(bias: Tensor | None, plan: Plan, share_bias: bool) -> Tensor | N
 def conv(job: Job) -> Tensor:
     """`F.conv1d`, `F.conv2d` or `F.conv3d` with the whole bank."""
     plan, run = job.plan, host_conv(job)
-    mirrored = job.grid == "mirrored" and bool(plan.orbits)
-    pictures_instead = (job.bias is None or job.share_bias) and worth_it(job.x, job.weight, plan, job.stride)
+    mirrored = job.case.grid == "mirrored" and bool(plan.orbits)
+    pictures_instead = (job.bias is None or job.share_bias) and worth_it(job.x, job.weight, plan, job.case.stride)
     letters = ""
     if mirrored or pictures_instead:
-        letters = lopsided(job.sizes, job.pads, job.kernel_size, job.stride, job.dilation)
+        letters = lopsided(job.case.sizes, job.case.pads, job.case.kernel_size, job.case.stride, job.case.dilation)
     if pictures_instead and (mirrored or not set(letters) & set("".join(plan.kinds))):
         return on_mirrored_pictures(run, job.x, job.weight, job.bias, plan)
     weight, bias = expand_weight(job.weight, plan), expand_bias(job.bias, plan, job.share_bias)
@@ -80,11 +80,11 @@ def host_conv(job: Job) -> Run:
     """The host's convolution with the job's geometry, for an input, filters, biases and groups."""
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-        inside = job.padding
-        if job.padding_mode != "zeros":
-            x = F.pad(x, [side for pair in reversed(job.pads) for side in pair], mode=job.padding_mode)
+        inside = job.case.padding
+        if job.case.padding_mode != "zeros":
+            x = F.pad(x, [side for pair in reversed(job.case.pads) for side in pair], mode=job.case.padding_mode)
             inside = (0,) * job.plan.ndim
-        return CONV[job.plan.ndim](x, weight, bias, job.stride, inside, job.dilation, groups)
+        return CONV[job.plan.ndim](x, weight, bias, job.case.stride, inside, job.case.dilation, groups)
 
     return run
 

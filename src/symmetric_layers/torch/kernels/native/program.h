@@ -175,7 +175,7 @@ enum { FEWEST = 4 * ROWS };  // pixels of a tile: fewer would not be worth loadi
 inline void cut_boxes(Program &p, int64_t floats_per_pixel) {
     const Task &t = p.task;
     int64_t all = t.batch * t.answer[0] * t.answer[1] * t.answer[2];
-    int64_t left = least(t.budget / 4 / floats_per_pixel, up(all, t.threads * 3));
+    int64_t left = least(t.budget / 4 / floats_per_pixel, up(all, t.threads * 2));
     left = most(left, FEWEST);
     for (int a = 2; a >= 0; a--) {
         p.boxes[a] = up(t.answer[a], most(left, 1));

@@ -42,17 +42,17 @@ inline int64_t stored_at(const Program &p, const Filters &f, int member, int64_t
     return n * t.filter_stride + p.in_order[member * t.inputs + k] * t.channel_stride;
 }
 
-// LANES rows, a distance apart, become columns of a room that is WIDTH wide, `step` columns apart.
-inline void turn_rows(const float *from, int64_t row, int64_t columns, float *room, int64_t step) {
+// Rows, a distance apart, become columns of a room that is WIDTH wide, `step` columns apart; zeros where LANES are more.
+inline void turn_rows(const float *from, int64_t rows, int64_t row, int64_t columns, float *room, int64_t step) {
     int64_t i = 0;
     for (; i + LANES <= columns; i += LANES) {
         Vector square[LANES];
-        for (int r = 0; r < LANES; r++) square[r] = load(from + r * row + i);
+        for (int r = 0; r < LANES; r++) square[r] = r < rows ? load(from + r * row + i) : Vector{};
         lace<LANES>(square);
         for (int r = 0; r < LANES; r++) store(room + (i + r) * step * WIDTH, square[r]);
     }
     for (; i < columns; i++)
-        for (int r = 0; r < LANES; r++) room[i * step * WIDTH + r] = from[r * row + i];
+        for (int r = 0; r < LANES; r++) room[i * step * WIDTH + r] = r < rows ? from[r * row + i] : 0.0f;
 }
 
 inline void turn_back(const float *room, int64_t row, int64_t columns, float *to) {
@@ -67,18 +67,18 @@ inline void turn_back(const float *room, int64_t row, int64_t columns, float *to
         for (int r = 0; r < LANES; r++) to[r * row + i] = room[i * WIDTH + r];
 }
 
-// LANES filters, all there.
-inline void read_whole(const Filters &f, const float *from, int64_t inputs, float *to) {
-    if (f.one_run()) return turn_rows(from, f.row, inputs * f.members * f.taps, to, 1);
+// As many filters as there are, up to LANES.
+inline void read_ordered(const Filters &f, const float *from, int64_t rows, int64_t inputs, float *to) {
+    if (f.one_run()) return turn_rows(from, rows, f.row, inputs * f.members * f.taps, to, 1);
     if (f.run_per_tap()) {
         for (int64_t tap = 0; tap < f.taps; tap++)
-            turn_rows(from + tap * f.tap, f.row, inputs * f.members, to + tap * WIDTH, f.taps);
+            turn_rows(from + tap * f.tap, rows, f.row, inputs * f.members, to + tap * WIDTH, f.taps);
         return;
     }
     int64_t pieces = f.tap == 1 ? 1 : f.taps;  // taps side by side are one run
     for (int g = 0; g < f.members; g++)
         for (int64_t tap = 0; tap < pieces; tap++)
-            turn_rows(from + g * f.member + tap * f.tap, f.row, f.taps / pieces, to + (g * f.taps + tap) * WIDTH, 1);
+            turn_rows(from + g * f.member + tap * f.tap, rows, f.row, f.taps / pieces, to + (g * f.taps + tap) * WIDTH, 1);
 }
 
 // The filters of one block for some inputs: [input][member][tap][WIDTH], zeros behind the last output.
@@ -86,8 +86,8 @@ inline void read_filters(const Program &p, const Filters &f, const float *stored
                          float *room) {
     for (int64_t lane = 0; lane < WIDTH; lane += LANES) {
         int64_t first = block * WIDTH + lane, count = least(most(p.task.outputs - first, 0), LANES);
-        if (f.ordered && count == LANES) {
-            read_whole(f, stored + stored_at(p, f, 0, first, k), inputs, room + lane);
+        if (f.ordered) {
+            read_ordered(f, stored + (count ? stored_at(p, f, 0, first, k) : 0), count, inputs, room + lane);
             continue;
         }
         for (int64_t i = 0; i < inputs; i++)
