@@ -6,7 +6,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from symmetric_layers.torch import SymmetricConv2d
-from symmetric_layers.torch.kernels import library, operators
+from symmetric_layers.torch.kernels import cpu, frame, library, operators
 
 pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
 ANSWER = torch.ops.symmetric_layers.answer.default
@@ -144,3 +144,57 @@ def test_a_bias_of_its_own_kind_goes_through_the_operator(layer, x):
     geometry = ([1, 16], [], [1, 1], [1, 1], [1, 1])
     seen = operators.answer(x, layer.weight.detach(), layer.bias.detach().as_subclass(Counted), *geometry)
     assert isinstance(seen, Counted)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "cpu"])
+def test_nothing_is_asked_again(x, monkeypatch, algorithm):
+    layer = SymmetricConv2d(8, 64, 3, padding=1, symmetry={"hv": 64}, algorithm=algorithm)
+    x = x.repeat(8, 1, 4, 4)
+    with torch.no_grad():
+        expected = layer(x)
+        for module, name in ((cpu, "why_not"), (cpu, "slower"), (frame, "conv"), (frame, "lay_out")):
+            monkeypatch.delattr(module, name)
+        assert torch.equal(layer(x), expected)
+
+
+CHANGES = [
+    {"padding": (0, 2)},
+    {"stride": (2, 1)},
+    {"stride": (3, 3), "grid": "mirrored"},
+    {"dilation": (1, 2)},
+    {"padding_mode": "circular"},
+    {"padding": "same", "dilation": (2, 2)},
+    {"share_bias": False, "bias": torch.nn.Parameter(torch.arange(32.0))},
+    {"bias": None},
+    {"bias": torch.nn.Parameter(torch.arange(32.0)[::2])},
+    {"weight": torch.nn.Parameter(torch.arange(16 * 72.0).view(16, 8, 3, 3).cos().mT)},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=lambda changes: "-".join(changes))
+def test_what_changes_between_two_calls_is_seen(layer, x, changes):
+    with torch.no_grad():
+        layer(x)
+        for name, value in changes.items():
+            setattr(layer, name, value)
+        found = layer(x)
+        layer.algorithm = "reference"
+        torch.testing.assert_close(found, layer(x), rtol=1e-4, atol=1e-4)
+
+
+def test_new_numbers_in_the_same_filters_are_seen(layer, x):
+    with torch.no_grad():
+        layer(x)
+        layer.weight.data.mul_(2)
+        found = layer(x)
+        layer.algorithm = "reference"
+        torch.testing.assert_close(found, layer(x), rtol=1e-4, atol=1e-4)
+
+
+def test_autocast_and_other_numbers_are_refused_as_before(layer, x):
+    with torch.no_grad():
+        layer(x)
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="autocast computes in"):
+            layer(x)
+        with pytest.raises(ValueError, match=r"the input has dtype torch.float64"):
+            layer(x.double())

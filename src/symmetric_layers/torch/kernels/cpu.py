@@ -13,8 +13,9 @@ from torch import Tensor
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import cost, frame
 from symmetric_layers.torch.kernels.job import Case, Job
-from symmetric_layers.torch.kernels.library import lanes, missing
-from symmetric_layers.torch.kernels.operators import answer
+from symmetric_layers.torch.kernels.library import instruction_sets, lanes, missing
+from symmetric_layers.torch.kernels.operators import Prepared, answer, answering
+from symmetric_layers.torch.kernels.trio import is_watched
 
 _WORTH_IT = {True: 0.86, False: 0.8}  # of the reference's time, as `cost` foresees it: channels-last, contiguous
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
@@ -43,7 +44,7 @@ def slower(job: Job) -> str | None:
     if torch.compiler.is_compiling():  # compilers must not be made to guard sizes and layouts of pictures
         return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.case.kernel_size)))
     ask = _remembered if job.is_settled else _slower
-    return ask(job.case, _is_channels_last(job.x), lanes())
+    return ask(job.case, _is_channels_last(job.x.shape, job.x.stride()), lanes())
 
 
 def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
@@ -70,10 +71,54 @@ def conv(job: Job) -> Tensor:
     return frame.conv(job, answer)
 
 
+def at_once(job: Job, is_chosen: bool) -> Tensor | None:
+    """The same where only numbers are wanted, and nothing but numbers is new; None elsewhere.
+
+    What shapes and memory decide is worked out once: asking everything again takes as long as a small convolution.
+
+    Args:
+        job: what is asked for.
+        is_chosen: whether it is wanted even where the reference is faster.
+    """
+    tensors = [job.x, job.weight] if job.bias is None else [job.x, job.weight, job.bias]
+    is_differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if is_differentiated or not job.is_settled or is_watched(tensors) or torch.is_autocast_enabled("cpu"):
+        return None
+    if not all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors):
+        return None
+    shared = job.bias is None or (job.share_bias and job.bias.is_contiguous())
+    lies = (job.x.stride(), job.weight.stride())
+    how = _known(job.case, lies, shared, is_chosen, instruction_sets(), torch.get_num_threads())
+    return how(job.x, job.weight, job.bias) if how else None
+
+
+@lru_cache(maxsize=1024)
+def _known(
+    case: Case,
+    strides: tuple[tuple[int, ...], tuple[int, ...]],
+    shared: bool,
+    is_chosen: bool,
+    sets: tuple[str, ...],
+    threads: int,
+) -> Prepared | None:
+    """What `at_once` does; None where it is not as simple as that."""
+    plain = shared and sets and case.plan.orbits and len(case.shape) == case.plan.ndim + 2
+    if not plain or frame.never(case.plan):
+        return None
+    how = frame.lay_out(case)
+    if not how.fits or how.around or how.wider or how.beside:
+        return None
+    if not is_chosen and _slower(case, _is_channels_last(case.shape, strides[0]), lanes()):
+        return None
+    pictures, filters = zip((case.shape, case.filters), strides, strict=True)
+    told = (how.bank, how.inputs, case.stride, how.padding, case.dilation)
+    return answering(pictures, filters, *told, threads=threads)
+
+
 @torch.compiler.assume_constant_result
 def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...]) -> float:
     return cost.ratio(plan, channels, kernel_size, True, lanes())
 
 
-def _is_channels_last(x: Tensor) -> bool:
-    return x.dim() > 3 and x.stride(1) == 1 and x.shape[1] > 1
+def _is_channels_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    return len(shape) > 3 and strides[1] == 1 and shape[1] > 1

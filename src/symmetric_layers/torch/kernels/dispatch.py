@@ -2,7 +2,7 @@
 
 An algorithm is a module with `conv(job)`. The reference does everything. The others may have `why_not(job)` (what they
 cannot do exactly) and `slower(job)` (why the reference is faster here, a rule that was measured); both give one clause,
-or None.
+or None. One may have `at_once(job, is_chosen)`: the answer where all this was asked before, or None.
 """
 
 from types import ModuleType
@@ -27,6 +27,9 @@ def conv(job: Job, algorithm: str = "auto") -> Tensor:
     Raises:
         SymmetryError: for an algorithm that cannot do this job exactly.
     """
+    answer = _at_once(job, algorithm)
+    if answer is not None:
+        return answer
     if algorithm == "auto":
         return _ALGORITHMS[chosen(job)].conv(job)
     clause = _cannot(job, algorithm)
@@ -36,6 +39,12 @@ def conv(job: Job, algorithm: str = "auto") -> Tensor:
             "Use 'auto', which chooses among those that can."
         )
     return _algorithm(algorithm).conv(job)
+
+
+def _at_once(job: Job, algorithm: str) -> Tensor | None:
+    """The answer of an algorithm that need not ask again, where it would be the one that is taken."""
+    ask = getattr(_FAST.get("cpu" if algorithm == "auto" else algorithm), "at_once", None)
+    return ask(job, algorithm != "auto") if ask else None
 
 
 def chosen(job: Job) -> str:

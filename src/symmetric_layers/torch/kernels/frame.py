@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 from torch.func import debug_unwrap
 
 from symmetric_layers.letters import LETTERS
+from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import reference
 from symmetric_layers.torch.kernels.bank import spoken
 from symmetric_layers.torch.kernels.job import Case, Job
@@ -131,12 +132,16 @@ def conv(job: Job, answer: Callable[..., Tensor]) -> Tensor:
 
 def why_not(job: Job) -> str | None:
     """What no fused kernel does exactly, as a clause; None where there is nothing."""
-    plan = job.plan
+    return never(job.plan) or _transformed(job) or layout(job).beside
+
+
+def never(plan: Plan) -> str | None:
+    """What no fused kernel does with any picture, as a clause; None where there is nothing."""
     if plan.groups > 1:
         return f"the layer has {plan.groups} groups; it computes one group only"
     if plan.inputs is not None and plan.orbits and any(not block.kind for block in plan.inputs.blocks):
         return "some input channels are in no orbit; it exchanges orbits only"
-    return _transformed(job) or layout(job).beside
+    return None
 
 
 def _beside_the_grid(case: Case, seen: list[Frame]) -> str | None:

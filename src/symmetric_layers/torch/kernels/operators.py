@@ -14,6 +14,9 @@ from symmetric_layers.torch.kernels.library import Task, array, new_task, run
 from symmetric_layers.torch.kernels.reference import expand_weight
 from symmetric_layers.torch.kernels.trio import register
 
+_Numbers = tuple[int, ...]
+Lies = tuple[_Numbers, _Numbers]  # how a tensor lies in memory: shape and strides
+
 
 class Call(NamedTuple):
     """One call of the kernel, for one block of a bank: everything but where the numbers are.
@@ -44,23 +47,22 @@ class Prepared(NamedTuple):
         calls: of the kernel.
     """
 
-    answer: "_Lies"
+    answer: Lies
     calls: tuple[Call, ...]
 
-    def fresh(self) -> Tensor:
-        """Memory for what is asked for."""
-        return torch.empty_strided(*self.answer, dtype=torch.float32)
+    def __call__(self, *given: Tensor | None) -> Tensor:
+        """Does it, and gives what is asked for."""
+        answer = torch.empty_strided(*self.answer, dtype=torch.float32)
+        for call in self.calls:
+            call(*given, answer)
+        return answer if self.calls else answer.zero_()
 
 
-_Lies = tuple[tuple[int, ...], tuple[int, ...]]
-_Numbers = tuple[int, ...]
-
-
-def _lies(x: Tensor) -> _Lies:
+def _lies(x: Tensor) -> Lies:
     return x.shape, x.stride()
 
 
-def _shadow(lies: _Lies) -> Tensor:
+def _shadow(lies: Lies) -> Tensor:
     return torch.empty_strided(*lies, dtype=torch.float32, device="meta")
 
 
@@ -110,17 +112,26 @@ def _answer(
     x, weight = _readable(x), _dense(weight)
     bias = None if bias is None else bias.resolve_neg().contiguous()
     case = (tuple(bank), tuple(inputs), tuple(stride), tuple(padding), tuple(dilation), torch.get_num_threads())
-    how = _answering(_lies(x), _lies(weight), *case)
-    y = how.fresh()
-    for call in how.calls:
-        call(x, weight, bias, y)
-    return y
+    return _answering(_lies(x), _lies(weight), *case)(x, weight, bias)
+
+
+def answering(pictures: Lies, filters: Lies, *case: _Numbers, threads: int) -> Prepared | None:
+    """What `answer` does for tensors that lie in memory like this; None where it would copy them.
+
+    Args:
+        pictures, filters: shapes and strides.
+        case: `bank, inputs, stride, padding, dilation`, as `answer` is told.
+        threads: how many.
+    """
+    x, weight = _shadow(pictures), _shadow(filters)
+    is_fine = _readable(x) is x and _dense(weight) is weight
+    return _answering(pictures, filters, *case, threads) if is_fine else None
 
 
 @lru_cache(maxsize=1024)
 def _answering(
-    pictures: _Lies,
-    filters: _Lies,
+    pictures: Lies,
+    filters: Lies,
     bank: _Numbers,
     inputs: _Numbers,
     stride: _Numbers,
@@ -159,19 +170,13 @@ def _input_gradient(
         return geometry.host_gradient(gradient, expand_weight(weight, plan))
     gradient, weight = _readable(gradient), _dense(weight)
     case = (tuple(sizes), tuple(bank), tuple(inputs), tuple(padding), tuple(dilation), torch.get_num_threads())
-    how = _going_back(_lies(gradient), _lies(weight), *case)
-    x = how.fresh()
-    if not gradient.numel():
-        return x.zero_()
-    for call in how.calls:
-        call(gradient, weight, None, x)
-    return x
+    return _going_back(_lies(gradient), _lies(weight), *case)(gradient, weight, None)
 
 
 @lru_cache(maxsize=1024)
 def _going_back(
-    gradients: _Lies,
-    filters: _Lies,
+    gradients: Lies,
+    filters: Lies,
     sizes: _Numbers,
     bank: _Numbers,
     inputs: _Numbers,
@@ -183,7 +188,7 @@ def _going_back(
     geometry = Geometry(sizes, weight.shape[2:], [1] * len(sizes), padding, dilation)
     x = empty_like(gradient, (gradient.shape[0], weight.shape[1], *sizes))
     calls = []
-    for part in parts(bank, inputs, x.shape[1], len(sizes)) if x.numel() else ():
+    for part in parts(bank, inputs, x.shape[1], len(sizes)) if x.numel() and gradient.numel() else ():
         own = weight.narrow(0, part.stored, part.orbits)
         seen = gradient.narrow(1, part.channel, part.filters)
         task = new_task(geometry.backwards(), seen, x, own, threads)
@@ -207,18 +212,13 @@ def _weight_gradient(
     gradient, x = _readable(gradient), _readable(x)
     geometry = (tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation))
     how = _learning(_lies(gradient), _lies(x), tuple(bank), tuple(inputs), *geometry, torch.get_num_threads())
-    weight = how.fresh()
-    if not x.numel() or not gradient.numel():
-        return weight.zero_()
-    for call in how.calls:
-        call(x, gradient, weight)
-    return weight
+    return how(x, gradient)
 
 
 @lru_cache(maxsize=1024)
 def _learning(
-    gradients: _Lies,
-    pictures: _Lies,
+    gradients: Lies,
+    pictures: Lies,
     bank: _Numbers,
     inputs: _Numbers,
     kernel_size: _Numbers,
@@ -232,7 +232,7 @@ def _learning(
     blocks = parts(bank, inputs, x.shape[1], x.dim() - 2)
     weight = x.new_empty((sum(part.orbits for part in blocks), x.shape[1], *kernel_size))
     calls = []
-    for part in blocks:
+    for part in blocks if x.numel() and gradient.numel() else ():
         own = weight.narrow(0, part.stored, part.orbits)
         seen = gradient.narrow(1, part.channel, part.filters)
         task = new_task(geometry, x, seen, own, threads)
