@@ -17,7 +17,7 @@ CHECKS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omi
 SELECTED = (
     "any_layer or chosen_layers_answer or (every_kind and (2-h+v+hv or 3-hvz or 1-h)) or any_number_of_channels "
     "or cut_into_tiles or lie_in_memory or gradient_lies or one_place or larger_than or wider_than or of_every_size "
-    "or (little_room and (6-37 or 40-34)) or every_pool or is_no_number"
+    "or (little_room and (6-37 or 40-34)) or in_pieces or every_pool or is_no_number"
 )
 
 pytestmark = [

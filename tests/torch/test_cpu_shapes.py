@@ -153,6 +153,24 @@ def test_few_orbits_in_little_room(monkeypatch, kernel, stride, dilation, kiloby
         assert all(mirrors_bitwise(layer, some, letter, "cpu") for letter in "hvz")
 
 
+@pytest.mark.parametrize(
+    ("symmetry", "seen", "kilobytes"),
+    [({"h": 40, "v": 38, "hv": 80}, None, 56), ({"h": 40}, {"h": 104}, 120), ({"v": 40}, {"hv": 104}, 120)],
+    ids=["pictures", "neighbours", "far apart"],
+)
+def test_filters_learn_from_many_inputs_in_pieces(monkeypatch, symmetry, seen, kilobytes):
+    """So little room that tiles of all inputs would have few pixels."""
+    monkeypatch.setattr(library, "_BUDGET", kilobytes * 1024)
+    filters = sum(symmetry.values()) + 3
+    layer = layers.SymmetricConv2d(104, filters, 3, padding=1, symmetry=symmetry, in_symmetry=seen, algorithm="cpu")
+    layer = filled(layer)
+    x = random(3, 104, 6, 7)
+    for weights in (torch.contiguous_format, torch.channels_last):
+        layer.weight.data = layer.weight.data.to(memory_format=weights)
+        for some in (x, last(x), random(3, 208, 6, 7)[:, ::2], x.mT.contiguous().mT):
+            agrees(layer, some)
+
+
 def test_more_inputs_than_two_chunks_of_products_hold():
     layer = conv(1, 600, 18, 3, padding=1)
     x = random(1, 600, 9)

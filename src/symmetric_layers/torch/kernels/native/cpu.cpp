@@ -127,6 +127,67 @@ inline void add_threads(const float *sums, int threads, int64_t floats, int64_t 
     }
 }
 
+// stored = the gradient of the stored filters, from x and the gradients g of the answer. Every thread sums its own
+// tiles, always the same ones, so that the result depends on the number of threads only.
+inline int learn(Program &p, const float *x, const float *g, float *stored) {
+    const Task *task = &p.task;
+    Across across = {};
+    int64_t padded = up(task->outputs, LANES) * LANES;
+    bool few = suits_dots(p);
+    int failed = few && !prepare_across(p, across, true);
+    int threads = threads_now(task->threads);
+    int64_t products = failed ? 0 : p.slot_count * task->inputs, gathered = rounded(products * padded);
+    int64_t floats = few ? products * task->outputs * LANES : gathered;
+    float *sums = failed ? nullptr : shared.reserve(gathered + floats * threads);
+    failed |= !sums;
+    if (!failed) {
+        float *all = sums, *own_sums = sums + gathered;
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+        {
+            Desk desk = {};
+            AcrossDesk streams = {};
+            float *filters = nullptr;
+            bool ready = few ? set_streams(p, across, streams, filters) : set_desk(p, padded, desk);
+            if (!few) filters = desk.filters;
+            failed |= !ready;
+#pragma omp for schedule(static)
+            for (int thread = 0; thread < threads; thread++) {
+                float *mine = own_sums + thread * floats;
+                memset(mine, 0, sizeof(float) * floats);
+                for (int64_t number = thread; ready && number < p.tiles; number += threads)
+                    few ? learn_across(p, across, number, x, g, streams, mine)
+                        : learn_tile(p, number, x, g, padded, mine, desk);
+            }
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < products; i++)
+                few ? add_lanes(p, own_sums, threads, floats, padded, i, all)
+                    : add_threads(own_sums, threads, floats, padded, i, all);
+#pragma omp for schedule(static)
+            for (int64_t first = 0; first < task->outputs; first += LANES)
+                if (ready) unpack(p, all, padded, first, stored, filters);
+        }
+    }
+    dismiss(across);
+    return failed;
+}
+
+inline int learn_in_pieces(const Program &whole, int64_t pieces, const float *x, const float *g, float *stored) {
+    const Task &t = whole.task;
+    int64_t padded = up(t.outputs, LANES) * LANES, each = up(up(t.inputs, pieces), LANES) * LANES;
+    int32_t *order = (int32_t *)malloc(sizeof(int32_t) * whole.in_members * each);
+    int failed = !order;
+    for (int64_t first = 0; first < t.inputs && !failed; first += each) {
+        Program p;
+        Task some;
+        int64_t skipped = cut_inputs(whole, first, least(each, t.inputs - first), some, order);
+        failed = !prepare(p, some, order, whole.out_order, padded) ||
+                 learn(p, x + skipped * t.in_channel, g, stored + skipped * t.channel_stride);
+        dismiss(p);
+    }
+    free(order);
+    return failed;
+}
+
 #define JOINED(name, suffix) name##suffix
 #define NAMED(name, suffix) JOINED(name, suffix)
 #define EXPORTED __attribute__((visibility("default"))) int
@@ -180,50 +241,15 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
     return failed;
 }
 
-// stored = the gradient of the stored filters, from x and the gradients g of the answer. Every thread sums its own
-// tiles, always the same ones, so that the result depends on the number of threads only.
+// The same, from some of the inputs after the other where that is faster. Returns as above.
 EXPORTED NAMED(symmetric_learn_, NAME)(const Task *task, const float *x, const float *g, float *stored,
                                   const int32_t *in_order, const int32_t *out_order) {
-    Program p;
-    Across across = {};
-    int64_t padded = up(task->outputs, LANES) * LANES, members = task->mode == 2 ? 1 : 8;
-    int failed = !prepare(p, *task, in_order, out_order, members * padded);
-    bool few = !failed && suits_dots(p);
-    if (few) failed = !prepare_across(p, across, true);
-    int threads = threads_now(task->threads);
-    int64_t products = failed ? 0 : p.slot_count * task->inputs, gathered = rounded(products * padded);
-    int64_t floats = few ? products * task->outputs * LANES : gathered;
-    float *sums = failed ? nullptr : shared.reserve(gathered + floats * threads);
-    failed |= !sums;
-    if (!failed) {
-        float *all = sums, *own_sums = sums + gathered;
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
-        {
-            Desk desk = {};
-            AcrossDesk streams = {};
-            float *filters = nullptr;
-            bool ready = few ? set_streams(p, across, streams, filters) : set_desk(p, padded, desk);
-            if (!few) filters = desk.filters;
-            failed |= !ready;
-#pragma omp for schedule(static)
-            for (int thread = 0; thread < threads; thread++) {
-                float *mine = own_sums + thread * floats;
-                memset(mine, 0, sizeof(float) * floats);
-                for (int64_t number = thread; ready && number < p.tiles; number += threads)
-                    few ? learn_across(p, across, number, x, g, streams, mine)
-                        : learn_tile(p, number, x, g, padded, mine, desk);
-            }
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < products; i++)
-                few ? add_lanes(p, own_sums, threads, floats, padded, i, all)
-                    : add_threads(own_sums, threads, floats, padded, i, all);
-#pragma omp for schedule(static)
-            for (int64_t first = 0; first < task->outputs; first += LANES)
-                if (ready) unpack(p, all, padded, first, stored, filters);
-        }
-    }
-    dismiss(across);
-    dismiss(p);
+    Program whole;
+    int64_t padded = up(task->outputs, LANES) * LANES;
+    int failed = !prepare(whole, *task, in_order, out_order, padded);
+    int64_t pieces = failed || suits_dots(whole) ? 1 : pieces_of(whole, padded);
+    if (!failed) failed = pieces > 1 ? learn_in_pieces(whole, pieces, x, g, stored) : learn(whole, x, g, stored);
+    dismiss(whole);
     return failed;
 }
 

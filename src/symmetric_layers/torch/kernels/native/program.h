@@ -169,7 +169,8 @@ inline void plan_recipes(Program &p) {
     });
 }
 
-enum { FEWEST = 4 * ROWS };  // pixels of a tile: fewer would not be worth loading the weights
+// Pixels of a tile: fewer would not be worth loading the weights, or their gradients, which are stored as well.
+enum { FEWEST = 4 * ROWS, ENOUGH = 64 };
 
 // A box is as many rows (of as many planes, of as many pictures) as fill the budget, split evenly.
 inline void cut_boxes(Program &p, int64_t floats_per_pixel) {
@@ -227,8 +228,8 @@ inline void letters_of(Program &p) {
     p.deep = p.task.mode == 1;
 }
 
-// False where there is no memory.
-inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const int32_t *out_order, int64_t more) {
+// `gradients`: of a pixel, for every character. False where there is no memory.
+inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const int32_t *out_order, int64_t gradients) {
     p.task = task;
     p.in_order = in_order;
     p.out_order = out_order;
@@ -246,7 +247,7 @@ inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const
         for (int a = 0; a < 3; a++) p.box[a] = 1;
         lay_out(p);
         plan_folds(p, made);  // counts the planes, which say how large a box can be
-        cut_boxes(p, (p.planes + p.in_members) * task.inputs + p.groups * WIDTH + more);
+        cut_boxes(p, (p.planes + p.in_members) * task.inputs + p.groups * (WIDTH + gradients));
         lay_out(p);
         plan_folds(p, made);
         plan_slots(p, made);
@@ -260,6 +261,27 @@ inline void dismiss(Program &p) {
     free(p.folds);
     free(p.slots);
     free(p.recipes);
+}
+
+// In how many pieces inputs are best learnt from: the fewer there are, the more pixels a tile has, if not too few to fold.
+inline int64_t pieces_of(const Program &p, int64_t gradients) {
+    const Task &t = p.task;
+    int64_t wanted = least(t.batch * t.answer[0] * t.answer[1] * t.answer[2], ENOUGH);
+    for (int64_t pieces = 1, inputs = t.inputs; pieces == 1 || inputs >= LANES; pieces *= 2, inputs = up(t.inputs, pieces)) {
+        int64_t floats = (p.planes + p.in_members) * inputs + p.groups * (WIDTH + gradients);
+        if (t.budget / 4 / floats >= wanted) return pieces;
+    }
+    return 1;
+}
+
+// Some of the inputs of a task, `order` their channels, and how many of the first channels are left out altogether.
+inline int64_t cut_inputs(const Program &p, int64_t first, int64_t inputs, Task &task, int32_t *order) {
+    task = p.task;
+    task.inputs = inputs;
+    for (int g = 0; g < p.in_members; g++)
+        for (int64_t i = 0; i < inputs; i++)
+            order[g * inputs + i] = p.in_laced ? p.in_members * i + g : p.in_order[g * p.task.inputs + first + i];
+    return p.in_laced ? first * p.in_members : 0;
 }
 
 }  // namespace
