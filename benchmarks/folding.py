@@ -9,10 +9,11 @@ import argparse
 import copy
 import pathlib
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from clock import machine, put, side_by_side, table
+from clock import Times, machine, put, side_by_side, table
 from monai.networks.nets import BasicUNet, DynUNet
 from torch import Tensor
 from transformers import ResNetConfig, ResNetForImageClassification
@@ -153,58 +154,96 @@ def others() -> str:
 
 
 def pools() -> str:
-    """Max pooling on the mirrored grid (3 wide, stride 2), without gradients, against PyTorch's own pool."""
+    """Max pooling on the mirrored grid (3 wide, stride 2), against PyTorch's own pool."""
     rows = []
     for shape, rank, kinds in (((4, 64, 112, 112), 2, ("h", "hv")), ((1, 32, 48, 48, 48), 3, ("hvz",))):
         for layout in (LAST[rank], torch.contiguous_format):
             pool = getattr(torch.nn, f"MaxPool{rank}d")(3, 2, 1)
             x = torch.randn(shape).to(memory_format=layout)
             found = {kind: ours.Mirrored(pool, {kind: shape[1]}) for kind in kinds}
-            with torch.no_grad():
-                candidates = {kind: lambda own=own, x=x: own(x) for kind, own in found.items()}
-                time, numbers = ratios(candidates, {"PyTorch": lambda pool=pool, x=x: pool(x)})
             name = f"{', '.join(map(str, shape))}, {'channels-last' if layout is LAST[rank] else 'contiguous'}"
-            rows.append([name, time, ", ".join(f"{kind} {n}" for kind, n in zip(kinds, numbers, strict=True))])
-    return table(["picture", "PyTorch's pool", "ratios"], rows)
+            with torch.no_grad():
+                calls = {kind: lambda own=own, x=x: own(x) for kind, own in found.items()}
+                first = ratios(calls, {"PyTorch": lambda pool=pool, x=x: pool(x)})
+            second = ratios({kind: step(own, x, []) for kind, own in found.items()}, {"PyTorch": step(pool, x, [])})
+            for what, (time, numbers) in (("forward", first), ("+ backward", second)):
+                told = ", ".join(f"{kind} {n}" for kind, n in zip(kinds, numbers, strict=True))
+                rows.append([name, what, time, told])
+    return table(["picture", "", "PyTorch's pool", "ratios"], rows)
+
+
+RESNET = ResNetConfig(
+    embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=10
+)
+NETWORKS = {
+    "ResNet-18, 4 x 3 x 224 x 224": (lambda: ResNetForImageClassification(RESNET), (4, 3, 224, 224), ("h", "hv")),
+    "3-D BasicUNet, 48 x 48 x 48": (
+        lambda: BasicUNet(3, 1, 2, (32, 32, 64, 128, 256, 32)), (1, 1, 48, 48, 48), ("hvz",),
+    ),
+    "3-D DynUNet, 48 x 48 x 48": (
+        lambda: DynUNet(3, 1, 2, [3] * 4, [1, 2, 2, 2], [2, 2, 2], filters=[32, 64, 128, 256]), (1, 1, 48, 48, 48),
+        ("hvz",),
+    ),
+}  # fmt: skip
+
+
+def twins(name: str) -> dict[str, tuple[torch.nn.Module, Tensor]]:
+    """A plain network and its mirrored twins, and pictures for each, in both memory formats."""
+    make, shape, kinds = NETWORKS[name]
+    plain, x, found = make().eval(), torch.randn(shape), {}
+    for layout in (torch.contiguous_format, LAST[x.dim() - 2]):
+        for kind in ("", *kinds):
+            own = equivariant(plain, kind, example=x, measure=False) if kind else copy.deepcopy(plain)
+            label = f"{kind or 'plain'} {'contiguous' if layout is torch.contiguous_format else 'channels-last'}"
+            found[label] = (own.to(memory_format=layout), x.to(memory_format=layout))
+    return found
+
+
+def best_plain(times: Times) -> str:
+    """The fastest form of the plain network."""
+    return min((label for label in times.turns if label.startswith("plain")), key=times.milliseconds)
 
 
 def networks() -> str:
     """Whole networks, equal channels, evaluation: the twin against the plain network, and against mirror averaging."""
-    resnet = ResNetConfig(
-        embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=10
-    )
-    cases = {
-        "ResNet-18, 4 x 3 x 224 x 224": (lambda: ResNetForImageClassification(resnet), (4, 3, 224, 224), ("h", "hv")),
-        "3-D BasicUNet, 48 x 48 x 48": (
-            lambda: BasicUNet(3, 1, 2, (32, 32, 64, 128, 256, 32)), (1, 1, 48, 48, 48), ("hvz",),
-        ),
-        "3-D DynUNet, 48 x 48 x 48": (
-            lambda: DynUNet(3, 1, 2, [3] * 4, [1, 2, 2, 2], [2, 2, 2], filters=[32, 64, 128, 256]), (1, 1, 48, 48, 48),
-            ("hvz",),
-        ),
-    }  # fmt: skip
     rows = []
-    for name, (make, shape, kinds) in cases.items():
-        plain, x = make().eval(), torch.randn(shape)
-        candidates: dict[str, Callable[[], object]] = {}
-        last = LAST[x.dim() - 2]
-        for layout in (torch.contiguous_format, last):
-            for kind in ("", *kinds):
-                own = equivariant(plain, kind, example=x, measure=False) if kind else copy.deepcopy(plain)
-                own, pictures = own.eval().to(memory_format=layout), x.to(memory_format=layout)
-                label = f"{kind or 'plain'} {'channels-last' if layout is last else 'contiguous'}"
-                candidates[label] = lambda own=own, pictures=pictures: own(pictures)
+    for name in NETWORKS:
         with torch.no_grad():
-            times = side_by_side(candidates)
-        best = min((label for label in candidates if label.startswith("plain")), key=times.milliseconds)
-        for label in candidates:
+            times = side_by_side({label: partial(own.eval(), x) for label, (own, x) in twins(name).items()})
+        best = best_plain(times)
+        for label in times.turns:
             ratio, passes = times.ratio(label, best), 2 ** len(label.split()[0])
             averaged = "" if label.startswith("plain") else f"{ratio / passes:.3f}"
             rows.append([name, label, f"{times.milliseconds(label):.0f} ms", f"{ratio:.2f}", averaged])
     return table(["network", "", "time", "to the fastest plain form", "to mirror averaging with it"], rows)
 
 
-PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others, "pools": pools, "networks": networks}
+def learning(own: torch.nn.Module, x: Tensor) -> Callable[[], None]:
+    """Forward and backward, to all parameters."""
+    own.train()
+
+    def run() -> None:
+        answer = own(x)
+        (answer if isinstance(answer, Tensor) else answer[0]).square().mean().backward()
+
+    return run
+
+
+def training() -> str:
+    """The same networks, forward and backward in training mode."""
+    rows = []
+    for name in NETWORKS:
+        times = side_by_side({label: learning(*both) for label, both in twins(name).items()})
+        best = best_plain(times)
+        rows += [
+            [name, label, f"{times.milliseconds(label):.0f} ms", f"{times.ratio(label, best):.2f}"]
+            for label in times.turns
+        ]
+    return table(["network", "", "time", "to the fastest plain form"], rows)
+
+
+PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others, "pools": pools, "networks": networks,
+         "training": training}  # fmt: skip
 README = pathlib.Path(ours.__file__).parent / "kernels" / "README.md"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import forward_ad
@@ -32,9 +32,38 @@ def asked(monkeypatch):
     return calls
 
 
+class Own1(nn.MaxPool1d):
+    """A pool of another class, which may do anything."""
+
+
+class Own2(nn.MaxPool2d):
+    """The same for pictures."""
+
+
+class Own3(nn.MaxPool3d):
+    """The same for volumes."""
+
+
+OWN = {nn.MaxPool1d: Own1, nn.MaxPool2d: Own2, nn.MaxPool3d: Own3}
+
+
 def slowly(mirrored, x):
-    """The same, as gradients need it: by mirroring, pooling and mirroring back."""
-    return mirrored(x.detach().requires_grad_()).detach()
+    """The same by mirroring, pooling and mirroring back, as what is no pool of PyTorch's own is pooled."""
+    pool = mirrored.operator
+    own = OWN[type(pool)](pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    return Mirrored(own, mirrored.symmetry)(x)
+
+
+def learnt(ask, mirrored, x, gradient):
+    """The answer, and the gradient of the pictures."""
+    x = x.detach().requires_grad_()
+    answer = ask(mirrored, x)
+    (found,) = torch.autograd.grad(answer, x, gradient)
+    return answer.detach(), found
+
+
+def at_once(mirrored, x):
+    return mirrored(x)
 
 
 @st.composite
@@ -65,9 +94,26 @@ def test_every_pool_gives_the_same_numbers_in_the_same_format(drawn):
     assert answer.stride() == expected.stride() or 1 in answer.shape or 1 in x.shape
 
 
+@settings(max_examples=300, deadline=None)
+@given(pictures_and_pools(), st.booleans(), st.booleans())
+def test_every_pool_gives_the_same_gradients(drawn, coarse, broadcast):
+    """Of numbers that are equally large, too: many are where a layer before has cut off what is negative."""
+    mirrored, x = drawn
+    # where whole windows lie outside, PyTorch writes gradients to memory that is not its own
+    assume(all(size >= d for size, d in zip(x.shape[2:], mirrored.operator.dilation, strict=True)))
+    x = x.relu() if coarse else x
+    answer = slowly(mirrored, x)
+    gradient = torch.randn(1, 1, *answer.shape[2:]).expand(answer.shape) if broadcast else torch.randn_like(answer)
+    expected, found = (learnt(ask, mirrored, x, gradient) for ask in (slowly, at_once))
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-6, atol=1e-6)
+    assert found[1].stride() == x.stride()
+
+
+@pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize("last", [False, True])
-def test_it_is_the_kernel_that_pools(asked, last):
-    x = torch.randn(2, 40, 12, 12)
+def test_it_is_the_kernel_that_pools(asked, last, gradients):
+    x = torch.randn(2, 40, 12, 12, requires_grad=gradients)
     Mirrored(nn.MaxPool2d(3, 2, 1), {"hv": 40})(x.to(memory_format=torch.channels_last) if last else x)
     assert asked == [True]
 
@@ -79,7 +125,9 @@ def test_every_instruction_set_pools_alike(set, last, monkeypatch):
     x = torch.randn(3, 37, 10, 12)
     mirrored = Mirrored(nn.MaxPool2d(3, 2, 1), {"hv": 24, "h": 6})
     x = x.to(memory_format=torch.channels_last) if last else x
-    assert torch.equal(mirrored(x), slowly(mirrored, x))
+    gradient = torch.randn(3, 37, 5, 6)
+    for found, expected in zip(*(learnt(ask, mirrored, x, gradient) for ask in (at_once, slowly)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -103,8 +151,11 @@ def test_what_is_no_number_passes_through(last):
     x[0, 0] = -torch.inf
     x = x.to(memory_format=torch.channels_last) if last else x
     mirrored = Mirrored(nn.MaxPool2d(3, 2, 1), {"h": 20})
-    assert torch.equal(torch.nan_to_num(mirrored(x), 77.0), torch.nan_to_num(slowly(mirrored, x), 77.0))
-    assert mirrored(x).isnan().any()
+    gradient = torch.randn(1, 20, 4, 4)
+    found, expected = (learnt(ask, mirrored, x, gradient) for ask in (at_once, slowly))
+    assert torch.equal(torch.nan_to_num(found[0], 77.0), torch.nan_to_num(expected[0], 77.0))
+    assert found[0].isnan().any()
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-6, atol=1e-6)
 
 
 def test_every_number_of_threads_pools_alike():
@@ -114,26 +165,63 @@ def test_every_number_of_threads_pools_alike():
         answers = []
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            answers.append(mirrored(x))
+            answers.append(learnt(at_once, mirrored, x, torch.ones(3, 8, 4, 5)))
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(answers[0], answers[1])
-    assert torch.equal(answers[0], answers[2])
+    for other in answers[1:]:
+        assert all(torch.equal(*both) for both in zip(answers[0], other, strict=True))
 
 
-class Own(nn.MaxPool2d):
-    """A pool of another class, which may do anything."""
+@pytest.mark.parametrize("last", [False, True])
+def test_windows_outside_the_picture_have_no_gradient(last):
+    """PyTorch's own pool crashes there."""
+    x = torch.randn(2, 32, 1, 40).to(memory_format=LAST[2] if last else LAST[1]).requires_grad_()
+    answer = Mirrored(nn.MaxPool2d(2, (1, 2), 1, 2), {"h": 32})(x)
+    assert answer.isneginf().any()
+    answer.sum().backward()
+    assert torch.equal(x.grad, torch.zeros_like(x))
+
+
+def test_derivatives_of_gradients():
+    mirrored, x = Mirrored(nn.MaxPool2d(3, 2, 1), {"hv": 8}), torch.randn(2, 8, 12, 12, requires_grad=True)
+    gradient, weights = torch.randn(2, 8, 6, 6, requires_grad=True), torch.randn(2, 8, 12, 12)
+    found = []
+    for ask in (at_once, slowly):
+        (first,) = torch.autograd.grad(ask(mirrored, x * 1.0), x, gradient, create_graph=True)
+        found.append(torch.autograd.grad(first, gradient, weights)[0])
+    assert torch.equal(*found)
+
+
+def test_gradients_of_many_answers_at_once():
+    mirrored, x = Mirrored(nn.MaxPool2d(3, 2, 1), {"hv": 8}), torch.randn(2, 8, 12, 12, requires_grad=True)
+    several = torch.randn(3, 2, 8, 6, 6)
+    found = [torch.autograd.grad(ask(mirrored, x), x, several, is_grads_batched=True)[0] for ask in (at_once, slowly)]
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
+
+
+def test_checkpoints_and_pictures_that_are_overwritten():
+    mirrored, x = Mirrored(nn.MaxPool2d(3, 2, 1), {"h": 8}), torch.randn(2, 8, 12, 12, requires_grad=True)
+    gradient = torch.randn(2, 8, 6, 6)
+    _, expected = learnt(at_once, mirrored, x, gradient)
+    again = torch.utils.checkpoint.checkpoint(mirrored, x, use_reentrant=False)
+    assert torch.equal(torch.autograd.grad(again, x, gradient)[0], expected)
+    seen = x * 1.0
+    answer = mirrored(seen).relu_()  # what was answered may be overwritten, as with PyTorch's pool
+    answer.sum().backward()
+    answer = mirrored(seen)
+    seen.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        answer.sum().backward()
 
 
 @pytest.mark.parametrize(
     ("what", "pool", "change"),
     [
-        ("a class of its own", Own(3, 2, 1), None),
+        ("a class of its own", Own2(3, 2, 1), None),
         ("rounding up", nn.MaxPool2d(3, 2, 1, ceil_mode=True), None),
         ("means", nn.AvgPool2d(3, 2, 1), None),
         ("doubles", nn.MaxPool2d(3, 2, 1), lambda x: x.double()),
         ("half precision", nn.MaxPool2d(3, 2, 1), lambda x: x.bfloat16()),
-        ("gradients", nn.MaxPool2d(3, 2, 1), lambda x: x.requires_grad_()),
         ("every other column", nn.MaxPool2d(3, 2, 1), lambda x: x[..., ::2]),
         ("no pictures", nn.MaxPool2d(3, 2, 1), lambda x: x[:0]),
     ],

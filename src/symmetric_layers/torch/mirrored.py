@@ -2,6 +2,7 @@
 
 import operator as op
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,16 +57,20 @@ class Mirrored(nn.Module):
         crooked = "".join(letter for letter in letters if not obeys(self.operator, input.shape, letter))
         if not crooked:
             return self.operator(input, *more)
-        at_once = None if more else pooled(self.operator, input, bank, crooked)
-        if at_once is not None:
-            return at_once
+        if more:
+            return self._slowly(bank, crooked, input, *more)
+        at_once = pooled(self.operator, input, bank, crooked, partial(self._slowly, bank, crooked))
+        return self._slowly(bank, crooked, input) if at_once is None else at_once
+
+    def _slowly(self, bank: Plan, crooked: str, input: Tensor, *more: Any) -> Tensor:
+        """By mirroring, calling the operator and mirroring back."""
+        if input.dim() > 3 and input.shape[1] > 1 and input.stride(1) == 1:
+            return self._channels_last(input, bank, crooked, *more)
 
         def answer(mirrored: str, index: Tensor) -> Tensor:
             flipped = list(axes(mirrored))
             return self.operator(input.index_select(1, index).flip(flipped), *more).flip(flipped)
 
-        if input.dim() > 3 and input.shape[1] > 1 and input.stride(1) == 1:
-            return self._channels_last(input, bank, crooked, *more)
         return by_mirror(answer, bank, crooked, 1, input.device)
 
     def _channels_last(self, input: Tensor, bank: Plan, crooked: str, *more: Any) -> Tensor:

@@ -135,8 +135,8 @@ def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: 
 def run(
     verb: str, task: Task | Pool, places: Sequence[int | None], orders: Sequence[ctypes.Array], set: str = ""
 ) -> None:
-    """Calls the kernel: `'answer'` with x, weight, bias, y, `'learn'` with x, gradients, gradients of the weight, or
-    `'pool'` with x, y.
+    """Calls the kernel: `'answer'` with x, weight, bias, y, `'learn'` with x, gradients, gradients of the weight,
+    `'pool'` with x, y, or `'unpool'` with x, gradients, gradients of x.
 
     Args:
         verb: what is asked for.
@@ -154,6 +154,7 @@ _ARGUMENTS = {
     "answer": (Task, 4, 2),
     "learn": (Task, 3, 2),
     "pool": (Pool, 2, 1),
+    "unpool": (Pool, 3, 1),
 }  # what is done, how many tensors, how many orders
 
 

@@ -1,10 +1,11 @@
 """Max pooling on the mirrored grid in one pass: every channel's windows begin where those of its mirror end.
 
-Mirroring, pooling and mirroring back would write everything three times over.
+Mirroring, pooling and mirroring back would write everything three times over, and go the same way back for gradients.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,31 @@ from symmetric_layers.torch.kernels.library import Pool, array, missing, new_poo
 from symmetric_layers.torch.kernels.trio import is_watched
 
 _RANKS = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
+_MOST = 2**31  # places in a picture are whole numbers of 32 bits
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-def pooled(operator: Any, x: Tensor, plan: Plan, letters: str) -> Tensor | None:
+class Way(NamedTuple):
+    """How some pictures are pooled.
+
+    Attributes:
+        windows: their sizes, the strides between them, and the dilation of their taps.
+        padding: before the first pixel, per axis.
+        answer: its sizes.
+        plan: how channels are arranged.
+        letters: along which the pool does not obey by itself.
+        slowly: the same in PyTorch's operations, for derivatives of derivatives.
+    """
+
+    windows: tuple[list[int], ...]
+    padding: list[int]
+    answer: list[int]
+    plan: Plan
+    letters: str
+    slowly: Callable[[Tensor], Tensor]
+
+
+def pooled(operator: Any, x: Tensor, plan: Plan, letters: str, slowly: Callable[[Tensor], Tensor]) -> Tensor | None:
     """What a max pool answers for channels and their mirrors, bit for bit; None where PyTorch has to do it.
 
     Args:
@@ -27,6 +49,7 @@ def pooled(operator: Any, x: Tensor, plan: Plan, letters: str) -> Tensor | None:
         x: pictures.
         plan: how their channels are arranged.
         letters: along which the pool does not obey by itself.
+        slowly: how PyTorch does it.
     """
     how = _windows(operator, x)
     if how is None or not _is_plain(x):
@@ -38,12 +61,47 @@ def pooled(operator: Any, x: Tensor, plan: Plan, letters: str) -> Tensor | None:
     ]  # fmt: skip
     if min(answer) < 1:
         return None
-    y = torch.empty(*x.shape[:2], *answer, dtype=x.dtype, device=x.device, memory_format=_format(x))
-    kinds, classes = _classes(plan, letters)
-    task = new_pool(x, y, windows, len(classes), torch.get_num_threads())
-    _begin(task, classes, padding, len(answer))
+    way = Way(windows, padding, answer, plan, letters, slowly)
+    return _Pooled.apply(x, way) if torch.is_grad_enabled() and x.requires_grad else _pool(x, way)[0]
+
+
+def _pool(x: Tensor, way: Way) -> tuple[Tensor, Pool]:
+    """The answer, and what the kernel was told."""
+    kinds, classes = _classes(way.plan, way.letters)
+    y = torch.empty(*x.shape[:2], *way.answer, dtype=x.dtype, device=x.device, memory_format=_format(x))
+    task = new_pool(x, y, way.windows, len(classes), torch.get_num_threads())
+    _begin(task, classes, way.padding, len(way.answer))
     run("pool", task, (x.data_ptr(), y.data_ptr()), [array(kinds)])
-    return y
+    return y, task
+
+
+class _Pooled(torch.autograd.Function):
+    """The same with gradients: they go to the number that the host's pool would have taken."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, way: Way) -> Tensor:
+        y, ctx.task = _pool(x, way)
+        ctx.way = way
+        ctx.save_for_backward(x)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,), (gradient,) = ctx.saved_tensors, gradients
+        if torch.is_grad_enabled() or is_watched([x, gradient]) or gradient.dtype != x.dtype:
+            return _unpool_slowly(x, gradient, ctx.way), None
+        gradient, found = gradient.contiguous(memory_format=_format(x)), torch.empty_like(x)
+        kinds, _ = _classes(ctx.way.plan, ctx.way.letters)
+        run("unpool", ctx.task, (x.data_ptr(), gradient.data_ptr(), found.data_ptr()), [array(kinds)])
+        return found, None
+
+
+def _unpool_slowly(x: Tensor, gradient: Tensor, way: Way) -> Tensor:
+    is_differentiated = torch.is_grad_enabled()
+    with torch.enable_grad():
+        again = x if x.requires_grad else x.detach().requires_grad_()
+        answer = way.slowly(again)
+    return torch.autograd.grad(answer, again, gradient, create_graph=is_differentiated)[0]
 
 
 def _windows(operator: Any, x: Tensor) -> tuple[tuple[list[int], ...], list[int]] | None:
@@ -79,8 +137,7 @@ def _is_plain(x: Tensor) -> bool:
         and missing() is None
         and x.dtype == torch.float32
         and x.device.type == "cpu"
-        and not (torch.is_grad_enabled() and x.requires_grad)
-        and x.numel() > 0
+        and 0 < x.numel() < _MOST
         and x.is_contiguous(memory_format=_format(x))
     )
 

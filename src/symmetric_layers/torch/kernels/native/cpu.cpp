@@ -278,4 +278,24 @@ EXPORTED NAMED(symmetric_pool_, NAME)(const Pool *pool, const float *x, float *y
     return failed;
 }
 
+// to = the gradient of x, from the gradient g of its pooled answer: it goes to the largest number of every window.
+EXPORTED NAMED(symmetric_unpool_, NAME)(const Pool *pool, const float *x, const float *g, float *to, const int32_t *kinds) {
+    const Pool &p = *pool;
+    bool side_by_side = p.in_channel == 1;
+    int64_t threads = threads_now(p.threads), blocks = up(p.channels, LANES);
+    int64_t together = side_by_side ? up(blocks, up(2 * threads, p.batch)) * LANES : 1, parts = up(p.channels, together);
+    Taps *across = (Taps *)malloc(sizeof(Taps) * p.classes * p.answer[2]);
+    if (!across) return 1;
+    all_taps(p, 2, across);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t job = 0; job < p.batch * parts; job++) {
+        int64_t c = job % parts * together, in = job / parts * p.in_batch + c * p.in_channel;
+        const float *own = g + job / parts * p.out_batch + c * p.out_channel;
+        side_by_side ? unpool_pixels(p, kinds + c, least(p.channels - c, together), x + in, own, to + in, across)
+                     : unpool_channel(p, kinds[c], x + in, own, to + in, across);
+    }
+    free(across);
+    return 0;
+}
+
 }
