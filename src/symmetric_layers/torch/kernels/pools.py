@@ -80,6 +80,7 @@ class _Pooled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, way: Way) -> Tensor:
+        """The answer; only the pictures are kept."""
         y, ctx.task = _pool(x, way)
         ctx.way = way
         ctx.save_for_backward(x)
@@ -87,6 +88,7 @@ class _Pooled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient of the pictures."""
         (x,), (gradient,) = ctx.saved_tensors, gradients
         if torch.is_grad_enabled() or is_watched([x, gradient]) or gradient.dtype != x.dtype:
             return _unpool_slowly(x, gradient, ctx.way), None

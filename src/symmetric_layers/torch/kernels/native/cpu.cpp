@@ -2,72 +2,10 @@
 //
 // This file is compiled once per instruction set; NAME says under which names it is found.
 
-#include "dots.h"
-#include "pools.h"
-#include "products.h"
-#ifdef _OPENMP
-#include <omp.h>
-#include <unistd.h>
-#endif
+#include "learning.h"
+#include "unpools.h"
 
 namespace {
-
-thread_local Scratch own, shared;
-
-// How many threads may be used: those of OpenMP do not live on in a forked process.
-inline int threads_now(int64_t wanted) {
-#ifdef _OPENMP
-    static int64_t home = 0;
-    int64_t here = getpid();
-    if (!__sync_bool_compare_and_swap(&home, 0, here) && home != here) return 1;
-    return (int)most(wanted, 1);
-#else
-    return 1;
-#endif
-}
-
-inline int64_t rounded(int64_t floats) { return up(floats, 16) * 16; }
-
-// The scratch of one thread, cut into what a tile needs.
-struct Desk {
-    Tile tile;
-    float *sums, *gradients, *filters;
-};
-
-inline int64_t desk_floats(const Program &p, int64_t padded) {
-    int64_t pixels = p.tile_pixels();
-    return rounded(p.pictures * p.region_floats()) + rounded(p.pictures * p.planes * p.plane_floats) +
-           2 * rounded(pixels) + rounded(p.groups * (pixels + ROWS) * WIDTH) + rounded(p.groups * pixels * padded) +
-           rounded(TOGETHER * MEMBERS * p.taps * WIDTH);
-}
-
-inline bool set_desk(const Program &p, int64_t padded, Desk &desk) {
-    float *at = own.reserve(desk_floats(p, padded));
-    int64_t pixels = p.tile_pixels();
-    if (!at) return false;
-    auto take = [&](int64_t floats) {
-        float *piece = at;
-        at += rounded(floats);
-        return piece;
-    };
-    desk.tile.regions = take(p.pictures * p.region_floats());
-    desk.tile.planes = take(p.pictures * p.planes * p.plane_floats);
-    desk.tile.region_at = (int32_t *)take(pixels);
-    desk.tile.plane_at = (int32_t *)take(pixels);
-    desk.sums = take(p.groups * (pixels + ROWS) * WIDTH);
-    desk.gradients = take(p.groups * pixels * padded);
-    desk.filters = take(TOGETHER * MEMBERS * p.taps * WIDTH);
-    return true;
-}
-
-inline bool set_streams(const Program &p, const Across &across, AcrossDesk &desk, float *&filters) {
-    int64_t room = rounded(AcrossDesk::floats(p, across));
-    float *at = own.reserve(room + TOGETHER * MEMBERS * p.taps * WIDTH);
-    if (!at) return false;
-    desk.set(p, across, at);
-    filters = at + room;
-    return true;
-}
 
 inline void store_tile(const Program &p, const Desk &desk, int64_t block, const float *bias, float *y) {
     const Task &t = p.task;
@@ -91,101 +29,6 @@ inline void answer_tile(const Program &p, int64_t number, const float *x, const 
             multiply_group(p, desk.tile, group, block, packed, desk.sums + group * (p.tile_pixels() + ROWS) * WIDTH);
         store_tile(p, desk, block, bias, y);
     }
-}
-
-// The gradients of a tile's answers, as characters: [group][pixel][padded].
-inline void bring_gradients(const Program &p, const float *g, int64_t padded, Desk &desk) {
-    const Task &t = p.task;
-    const Tile &tile = desk.tile;
-    int64_t member_pitch = p.tile_pixels() * padded;
-    int64_t pitch[3] = {tile.extent[1] * tile.extent[2] * padded, tile.extent[2] * padded, padded};
-    Picture picture = {g, t.out_channel, {}, {}, p.out_order, p.out_members, p.out_laced, t.outputs, padded};
-    for (int a = 0; a < 3; a++) picture.position[a] = t.out_position[a], picture.size[a] = t.answer[a];
-    if (padded > t.outputs) memset(desk.gradients, 0, sizeof(float) * p.groups * member_pitch);
-    for (int64_t n = 0; n < tile.pictures; n++) {
-        picture.from = g + (tile.first_picture + n) * t.out_batch;
-        float *to = desk.gradients + n * (tile.pixels / tile.pictures) * padded;
-        bring_in(picture, tile.first, tile.extent, to, pitch, member_pitch);
-    }
-    butterfly_all(desk.gradients, p.groups, tile.pixels * padded, member_pitch);
-}
-
-inline void learn_tile(const Program &p, int64_t number, const float *x, const float *g, int64_t padded, float *sums,
-                       Desk &desk) {
-    place_tile(p, number, desk.tile);
-    fill_tile(p, x, desk.tile);
-    bring_gradients(p, g, padded, desk);
-    outer_products(p, desk.tile, desk.gradients, p.tile_pixels() * padded, padded, sums);
-}
-
-// The sums of all threads for product i of slots and inputs, in the same order always.
-inline void add_threads(const float *sums, int threads, int64_t floats, int64_t padded, int64_t i, float *to) {
-    for (int64_t lane = i * padded; lane < (i + 1) * padded; lane += LANES) {
-        Vector sum = load(sums + lane);
-        for (int thread = 1; thread < threads; thread++) sum += load(sums + thread * floats + lane);
-        store(to + lane, sum);
-    }
-}
-
-// stored = the gradient of the stored filters, from x and the gradients g of the answer. Every thread sums its own
-// tiles, always the same ones, so that the result depends on the number of threads only.
-inline int learn(Program &p, const float *x, const float *g, float *stored) {
-    const Task *task = &p.task;
-    Across across = {};
-    int64_t padded = up(task->outputs, LANES) * LANES;
-    bool few = suits_dots(p);
-    int failed = few && !prepare_across(p, across, true);
-    int threads = threads_now(task->threads);
-    int64_t products = failed ? 0 : p.slot_count * task->inputs, gathered = rounded(products * padded);
-    int64_t floats = few ? products * task->outputs * LANES : gathered;
-    float *sums = failed ? nullptr : shared.reserve(gathered + floats * threads);
-    failed |= !sums;
-    if (!failed) {
-        float *all = sums, *own_sums = sums + gathered;
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
-        {
-            Desk desk = {};
-            AcrossDesk streams = {};
-            float *filters = nullptr;
-            bool ready = few ? set_streams(p, across, streams, filters) : set_desk(p, padded, desk);
-            if (!few) filters = desk.filters;
-            failed |= !ready;
-#pragma omp for schedule(static)
-            for (int thread = 0; thread < threads; thread++) {
-                float *mine = own_sums + thread * floats;
-                memset(mine, 0, sizeof(float) * floats);
-                for (int64_t number = thread; ready && number < p.tiles; number += threads)
-                    few ? learn_across(p, across, number, x, g, streams, mine)
-                        : learn_tile(p, number, x, g, padded, mine, desk);
-            }
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < products; i++)
-                few ? add_lanes(p, own_sums, threads, floats, padded, i, all)
-                    : add_threads(own_sums, threads, floats, padded, i, all);
-#pragma omp for schedule(static)
-            for (int64_t first = 0; first < task->outputs; first += LANES)
-                if (ready) unpack(p, all, padded, first, stored, filters);
-        }
-    }
-    dismiss(across);
-    return failed;
-}
-
-inline int learn_in_pieces(const Program &whole, int64_t pieces, const float *x, const float *g, float *stored) {
-    const Task &t = whole.task;
-    int64_t padded = up(t.outputs, LANES) * LANES, each = up(up(t.inputs, pieces), LANES) * LANES;
-    int32_t *order = (int32_t *)malloc(sizeof(int32_t) * whole.in_members * each);
-    int failed = !order;
-    for (int64_t first = 0; first < t.inputs && !failed; first += each) {
-        Program p;
-        Task some;
-        int64_t skipped = cut_inputs(whole, first, least(each, t.inputs - first), some, order);
-        failed = !prepare(p, some, order, whole.out_order, padded) ||
-                 learn(p, x + skipped * t.in_channel, g, stored + skipped * t.channel_stride);
-        dismiss(p);
-    }
-    free(order);
-    return failed;
 }
 
 #define JOINED(name, suffix) name##suffix

@@ -263,25 +263,4 @@ inline void dismiss(Program &p) {
     free(p.recipes);
 }
 
-// In how many pieces inputs are best learnt from: the fewer there are, the more pixels a tile has, if not too few to fold.
-inline int64_t pieces_of(const Program &p, int64_t gradients) {
-    const Task &t = p.task;
-    int64_t wanted = least(t.batch * t.answer[0] * t.answer[1] * t.answer[2], ENOUGH);
-    for (int64_t pieces = 1, inputs = t.inputs; pieces == 1 || inputs >= LANES; pieces *= 2, inputs = up(t.inputs, pieces)) {
-        int64_t floats = (p.planes + p.in_members) * inputs + p.groups * (WIDTH + gradients);
-        if (t.budget / 4 / floats >= wanted) return pieces;
-    }
-    return 1;
-}
-
-// Some of the inputs of a task, `order` their channels, and how many of the first channels are left out altogether.
-inline int64_t cut_inputs(const Program &p, int64_t first, int64_t inputs, Task &task, int32_t *order) {
-    task = p.task;
-    task.inputs = inputs;
-    for (int g = 0; g < p.in_members; g++)
-        for (int64_t i = 0; i < inputs; i++)
-            order[g * inputs + i] = p.in_laced ? p.in_members * i + g : p.in_order[g * p.task.inputs + first + i];
-    return p.in_laced ? first * p.in_members : 0;
-}
-
 }  // namespace

@@ -1,0 +1,70 @@
+// What a thread works on, and how many threads there are.
+
+#pragma once
+#include "dots.h"
+#include "products.h"
+#ifdef _OPENMP
+#include <omp.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+thread_local Scratch own, shared;
+
+// How many threads may be used: those of OpenMP do not live on in a forked process.
+inline int threads_now(int64_t wanted) {
+#ifdef _OPENMP
+    static int64_t home = 0;
+    int64_t here = getpid();
+    if (!__sync_bool_compare_and_swap(&home, 0, here) && home != here) return 1;
+    return (int)most(wanted, 1);
+#else
+    return 1;
+#endif
+}
+
+inline int64_t rounded(int64_t floats) { return up(floats, 16) * 16; }
+
+// The scratch of one thread, cut into what a tile needs.
+struct Desk {
+    Tile tile;
+    float *sums, *gradients, *filters;
+};
+
+inline int64_t desk_floats(const Program &p, int64_t padded) {
+    int64_t pixels = p.tile_pixels();
+    return rounded(p.pictures * p.region_floats()) + rounded(p.pictures * p.planes * p.plane_floats) +
+           2 * rounded(pixels) + rounded(p.groups * (pixels + ROWS) * WIDTH) + rounded(p.groups * pixels * padded) +
+           rounded(TOGETHER * MEMBERS * p.taps * WIDTH);
+}
+
+inline bool set_desk(const Program &p, int64_t padded, Desk &desk) {
+    float *at = own.reserve(desk_floats(p, padded));
+    int64_t pixels = p.tile_pixels();
+    if (!at) return false;
+    auto take = [&](int64_t floats) {
+        float *piece = at;
+        at += rounded(floats);
+        return piece;
+    };
+    desk.tile.regions = take(p.pictures * p.region_floats());
+    desk.tile.planes = take(p.pictures * p.planes * p.plane_floats);
+    desk.tile.region_at = (int32_t *)take(pixels);
+    desk.tile.plane_at = (int32_t *)take(pixels);
+    desk.sums = take(p.groups * (pixels + ROWS) * WIDTH);
+    desk.gradients = take(p.groups * pixels * padded);
+    desk.filters = take(TOGETHER * MEMBERS * p.taps * WIDTH);
+    return true;
+}
+
+inline bool set_streams(const Program &p, const Across &across, AcrossDesk &desk, float *&filters) {
+    int64_t room = rounded(AcrossDesk::floats(p, across));
+    float *at = own.reserve(room + TOGETHER * MEMBERS * p.taps * WIDTH);
+    if (!at) return false;
+    desk.set(p, across, at);
+    filters = at + room;
+    return true;
+}
+
+}  // namespace
