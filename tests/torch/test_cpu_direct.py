@@ -198,3 +198,69 @@ def test_autocast_and_other_numbers_are_refused_as_before(layer, x):
             layer(x)
         with pytest.raises(ValueError, match=r"the input has dtype torch.float64"):
             layer(x.double())
+
+
+@pytest.mark.parametrize("kernel", [(3, 1), (1, 3)])
+@pytest.mark.parametrize("last", [False, True])
+def test_filters_of_one_column_may_have_any_stride_there(kernel, last):
+    layer = SymmetricConv2d(16, 64, kernel, symmetry={"hv": 64}, algorithm="cpu")
+    turned = torch.randn(16, 16, *reversed(kernel), generator=torch.Generator().manual_seed(2))
+    turned = turned.to(memory_format=torch.channels_last) if last else turned
+    layer.weight = torch.nn.Parameter(turned.transpose(2, 3))
+    x = torch.randn(1, 16, 12, 12, requires_grad=True)
+    found = {}
+    for layer.algorithm in ("cpu", "reference"):
+        with torch.no_grad():
+            plain = layer(x)
+        answer = layer(x)
+        found[layer.algorithm] = [plain, answer, *torch.autograd.grad(answer.sum(), [x, layer.weight])]
+    torch.testing.assert_close(found["cpu"], found["reference"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("algorithm", ["auto", "cpu"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bias": torch.randn(1)},
+        {"bias": torch.randn(64)},
+        {"bias": torch.randn(4, 4)},
+        {"weight": torch.randn(32, 16, 3, 3), "bias": None},
+        {"weight": torch.randn(16, 16, 9), "bias": None},
+    ],
+    ids=["one bias", "every bias", "square", "filters", "axes"],
+)
+def test_filters_and_biases_that_do_not_fit_are_left_to_the_host(change, algorithm, gradients):
+    """Which refuses them in its own words, or takes them."""
+    layer, x = SymmetricConv2d(16, 64, 3, symmetry={"hv": 64}, algorithm=algorithm), torch.randn(4, 16, 28, 28)
+    for name, value in change.items():
+        setattr(layer, name, None if value is None else torch.nn.Parameter(value))
+    found = []
+    for layer.algorithm in ("reference", algorithm):
+        with torch.set_grad_enabled(gradients):
+            try:
+                found.append(layer(x).shape)
+            except (RuntimeError, ValueError, IndexError) as error:
+                found.append(str(error))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "cpu"])
+def test_graphs_with_symbols_for_sizes(algorithm):
+    layer, x = (
+        SymmetricConv2d(16, 64, 3, padding=1, symmetry={"hv": 64}, algorithm=algorithm),
+        torch.randn(2, 16, 20, 20),
+    )
+    with torch.no_grad():
+        traced = make_fx(layer, tracing_mode="symbolic", _allow_non_fake_inputs=True)(x)
+        torch.testing.assert_close(traced(x), layer(x), rtol=1e-4, atol=1e-4)
+
+
+def test_other_layouts_are_left_to_the_reference(x):
+    layer = SymmetricConv2d(8, 64, 3, padding=1, symmetry={"hv": 64})
+    packed = x.repeat(8, 1, 4, 4).to_mkldnn()
+    with torch.no_grad():
+        assert layer(packed).layout == torch._mkldnn
+        layer.algorithm = "cpu"
+        with pytest.raises(ValueError, match=r"the input has layout torch\._mkldnn; it reads torch\.strided only"):
+            layer(packed)

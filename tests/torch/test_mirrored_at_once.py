@@ -294,3 +294,28 @@ def test_compilers_see_through_it():
     assert torch.equal(compiled(x), mirrored(x))
     exported = torch.export.export(mirrored, (x,)).module()
     assert torch.equal(exported(x), mirrored(x))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_hooks_of_the_pictures_are_called_once(again):
+    mirrored, x = Mirrored(nn.MaxPool2d(3, 2, 1), {"hv": 8}), torch.randn(2, 8, 12, 12, requires_grad=True)
+    found = []
+    for ask in (at_once, slowly):
+        seen = x * 1.0
+        seen.register_hook(lambda gradient: gradient * 2)
+        found.append(torch.autograd.grad(ask(mirrored, seen).sum(), x, create_graph=again)[0])
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_pictures_may_be_kept_in_another_memory_format(last):
+    mirrored, x = Mirrored(nn.MaxPool2d(3, 2, 1), {"hv": 8}), torch.randn(2, 8, 12, 12)
+    seen = x.to(memory_format=LAST[2 if last else 1]).requires_grad_()
+    other = LAST[1 if last else 2]
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda kept: kept.detach().to(memory_format=other), lambda kept: kept
+    ):
+        answer = mirrored(seen)
+    gradient = torch.randn_like(answer)
+    (found,) = torch.autograd.grad(answer, seen, gradient)
+    torch.testing.assert_close(found, learnt(slowly, mirrored, x, gradient)[1], rtol=1e-6, atol=1e-6)

@@ -30,6 +30,8 @@ def why_not(job: Job) -> str | None:
             return f"the {name} is on {tensor.device.type!r}; it computes on 'cpu' only"
         if tensor is not None and tensor.dtype != torch.float32:
             return f"the {name} has dtype {tensor.dtype}; it computes in torch.float32 only"
+        if tensor is not None and tensor.layout != torch.strided:
+            return f"the {name} has layout {tensor.layout}; it reads torch.strided only"
     if torch.is_autocast_enabled("cpu"):
         return f"autocast computes in {torch.get_autocast_dtype('cpu')}; it computes in torch.float32 only"
     return frame.why_not(job)
@@ -41,16 +43,15 @@ def slower(job: Job) -> str | None:
         return "exported programs are to run without this package"
     if not job.plan.orbits:
         return "no filter has a mirror"
-    if torch.compiler.is_compiling():  # compilers must not be made to guard sizes and layouts of pictures
+    if not job.is_settled:  # compilers must not be made to guard sizes and layouts of pictures
         return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.case.kernel_size)))
-    ask = _remembered if job.is_settled else _slower
-    return ask(job.case, _is_channels_last(job.x.shape, job.x.stride()), lanes())
+    return _remembered(job.case, _is_channels_last(job.x.shape, job.x.stride()), lanes())
 
 
 def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
     how = frame.lay_out(case)
     if not how.fits:
-        return "the host refuses such an input"
+        return "the host refuses such an input, or such filters"
     batch = math.prod(case.shape[: -case.plan.ndim - 1])
     pixels = batch * math.prod(case.sizes) / math.prod(case.stride)
     share = cost.ratio(case.plan, case.filters[1], case.kernel_size, channels_last, lanes, max(pixels, 1))
@@ -86,7 +87,7 @@ def at_once(job: Job, is_chosen: bool) -> Tensor | None:
         return None
     if not all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors):
         return None
-    shared = job.bias is None or (job.share_bias and job.bias.is_contiguous())
+    shared = job.bias is None or (job.case.share_bias and job.bias.is_contiguous())
     lies = (job.x.stride(), job.weight.stride())
     how = _known(job.case, lies, shared, is_chosen, instruction_sets(), torch.get_num_threads())
     return how(job.x, job.weight, job.bias) if how else None

@@ -51,8 +51,11 @@ def frames(case: Case) -> list[Frame]:
 
 
 def well_formed(case: Case) -> bool:
-    """Whether the host takes such an input."""
-    rank = case.plan.ndim
+    """Whether the host takes such an input, and filters and biases are as many as the plan says."""
+    plan, rank = case.plan, case.plan.ndim
+    biases = plan.stored if case.share_bias or not plan.orbits else plan.filters
+    if case.filters[0] != plan.stored or len(case.filters) != rank + 2 or case.biases not in (None, (biases,)):
+        return False
     fits = len(case.shape) in (rank + 1, rank + 2) and case.shape[-rank - 1] == case.filters[1]
     if not fits or case.filters[1] == 0 or any(side < 0 for pair in case.pads for side in pair):
         return False

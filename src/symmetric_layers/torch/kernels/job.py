@@ -19,12 +19,16 @@ class Case(NamedTuple):
     Attributes:
         shape: of the input.
         filters: shape of the stored filters.
+        biases: shape of the stored biases, None where there are none.
+        share_bias: whether all filters of an orbit have the same bias.
         plan, stride, padding, dilation, padding_mode, grid: as in `asked`.
     """
 
     plan: Plan
     shape: tuple[int, ...]
     filters: tuple[int, ...]
+    biases: tuple[int, ...] | None
+    share_bias: bool
     stride: tuple[int, ...]
     padding: str | tuple[int, ...]
     dilation: tuple[int, ...]
@@ -54,7 +58,6 @@ class Job(NamedTuple):
         x: the input, `(N, in_channels, *positions)` or `(in_channels, *positions)`.
         weight: the stored filters, `(plan.stored, in_channels / groups, *kernel)`.
         bias: the stored biases: one per stored filter where they are shared, else one per filter; None for none.
-        share_bias: whether all filters of an orbit have the same bias.
         case: all but the numbers.
         is_settled: whether all sizes are plain numbers: compilers and tracers put symbols there, which nothing
             remembers.
@@ -63,7 +66,6 @@ class Job(NamedTuple):
     x: Tensor
     weight: Tensor
     bias: Tensor | None
-    share_bias: bool
     case: Case
     is_settled: bool
 
@@ -71,6 +73,11 @@ class Job(NamedTuple):
     def plan(self) -> Plan:
         """Which filters are mirrors of which."""
         return self.case.plan
+
+    @property
+    def share_bias(self) -> bool:
+        """Whether all filters of an orbit have the same bias."""
+        return self.case.share_bias
 
     def of(self, x: Tensor) -> "Job":
         """The same for another input, which has a shape of its own."""
@@ -92,17 +99,21 @@ def asked(
     """What a layer asks for.
 
     Args:
-        x, weight, bias, share_bias: as in `Job`.
+        x, weight, bias: as in `Job`.
         plan: which filters are mirrors of which.
+        share_bias: whether all filters of an orbit have the same bias.
         stride, dilation: one number per axis.
         padding: one number per axis, `'same'` or `'valid'`.
         padding_mode: as in the host: `'zeros'`, `'reflect'`, `'replicate'` or `'circular'`.
         grid: `'shared'`, or `'mirrored'`: a mirror is `flip . convolution . flip`.
     """
     shape, around = x.shape, padding if isinstance(padding, str) else tuple(padding)
-    case = Case(plan, shape, weight.shape, tuple(stride), around, tuple(dilation), padding_mode, grid)
+    biases = None if bias is None else bias.shape
+    case = Case(
+        plan, shape, weight.shape, biases, share_bias, tuple(stride), around, tuple(dilation), padding_mode, grid
+    )
     is_settled = not torch.compiler.is_compiling() and _NUMBERS.issuperset(map(type, shape))
-    return Job(x, weight, bias, share_bias, case, is_settled)
+    return Job(x, weight, bias, case, is_settled)
 
 
 _NUMBERS = {int}

@@ -123,12 +123,17 @@ def _point(task: Task | Pool, prefix: str, x: Tensor) -> None:
 
 
 def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: int) -> Task:
-    """A task that reads pictures x and gives pictures y; mode, kind and channels are left to fill in."""
+    """A task that reads pictures x and gives pictures y; mode, kind and channels are left to fill in.
+
+    Filters are contiguous or have their channels last.
+    """
     task = Task(batch=x.shape[0], threads=threads, budget=_BUDGET)
     _write(task, geometry)
     _point(task, "in", x)
     _point(task, "out", y)
-    task.filter_stride, task.channel_stride, task.tap_stride = weight.stride(0), weight.stride(1), weight.stride(-1)
+    channels, taps = weight.shape[1], weight.shape[2:].numel()
+    task.filter_stride = channels * taps  # not its own strides: those of axes with one place may be anything
+    task.channel_stride, task.tap_stride = (taps, 1) if weight.is_contiguous() else (1, channels)
     return task
 
 

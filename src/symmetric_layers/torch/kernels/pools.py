@@ -76,13 +76,13 @@ def _pool(x: Tensor, way: Way) -> tuple[Tensor, Pool]:
 
 
 class _Pooled(torch.autograd.Function):
-    """The same with gradients: they go to the number that the host's pool would have taken."""
+    """The same with gradients: they go to the largest number of a window, the first one of equal ones, row by row."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, way: Way) -> Tensor:
         """The answer; only the pictures are kept."""
         y, ctx.task = _pool(x, way)
-        ctx.way = way
+        ctx.way, ctx.format = way, _format(x)
         ctx.save_for_backward(x)
         return y
 
@@ -92,7 +92,8 @@ class _Pooled(torch.autograd.Function):
         (x,), (gradient,) = ctx.saved_tensors, gradients
         if torch.is_grad_enabled() or is_watched([x, gradient]) or gradient.dtype != x.dtype:
             return _unpool_slowly(x, gradient, ctx.way), None
-        gradient, found = gradient.contiguous(memory_format=_format(x)), torch.empty_like(x)
+        x, gradient = (one.contiguous(memory_format=ctx.format) for one in (x, gradient))  # whoever kept them
+        found = torch.empty_like(x, memory_format=ctx.format)
         kinds, _ = _classes(ctx.way.plan, ctx.way.letters)
         run("unpool", ctx.task, (x.data_ptr(), gradient.data_ptr(), found.data_ptr()), [array(kinds)])
         return found, None
@@ -101,7 +102,7 @@ class _Pooled(torch.autograd.Function):
 def _unpool_slowly(x: Tensor, gradient: Tensor, way: Way) -> Tensor:
     is_differentiated = torch.is_grad_enabled()
     with torch.enable_grad():
-        again = x if x.requires_grad else x.detach().requires_grad_()
+        again = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()  # not x: its hooks are called later
         answer = way.slowly(again)
     return torch.autograd.grad(answer, again, gradient, create_graph=is_differentiated)[0]
 
