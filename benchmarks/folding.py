@@ -163,8 +163,7 @@ def pools() -> str:
             found = {kind: ours.Mirrored(pool, {kind: shape[1]}) for kind in kinds}
             name = f"{', '.join(map(str, shape))}, {'channels-last' if layout is LAST[rank] else 'contiguous'}"
             with torch.no_grad():
-                calls = {kind: lambda own=own, x=x: own(x) for kind, own in found.items()}
-                first = ratios(calls, {"PyTorch": lambda pool=pool, x=x: pool(x)})
+                first = ratios({kind: partial(own, x) for kind, own in found.items()}, {"PyTorch": partial(pool, x)})
             second = ratios({kind: step(own, x, []) for kind, own in found.items()}, {"PyTorch": step(pool, x, [])})
             for what, (time, numbers) in (("forward", first), ("+ backward", second)):
                 told = ", ".join(f"{kind} {n}" for kind, n in zip(kinds, numbers, strict=True))

@@ -12,6 +12,7 @@ from symmetric_layers.counts import readable
 from symmetric_layers.letters import LETTERS, axes
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.channels import plan_of
+from symmetric_layers.torch.kernels.geometry import are_channels_last
 from symmetric_layers.torch.kernels.grid import by_mirror
 from symmetric_layers.torch.kernels.pools import pooled
 
@@ -64,7 +65,7 @@ class Mirrored(nn.Module):
 
     def _slowly(self, bank: Plan, crooked: str, input: Tensor, *more: Any) -> Tensor:
         """By mirroring, calling the operator and mirroring back."""
-        if input.dim() > 3 and input.shape[1] > 1 and input.stride(1) == 1:
+        if are_channels_last(input.shape, input.stride()):
             return self._channels_last(input, bank, crooked, *more)
 
         def answer(mirrored: str, index: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import cost, frame
+from symmetric_layers.torch.kernels.geometry import are_channels_last
 from symmetric_layers.torch.kernels.job import Case, Job
 from symmetric_layers.torch.kernels.library import instruction_sets, lanes, missing
 from symmetric_layers.torch.kernels.operators import Prepared, answer, answering
@@ -45,7 +46,7 @@ def slower(job: Job) -> str | None:
         return "no filter has a mirror"
     if not job.is_settled:  # compilers must not be made to guard sizes and layouts of pictures
         return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.case.kernel_size)))
-    return _remembered(job.case, _is_channels_last(job.x.shape, job.x.stride()), lanes())
+    return _remembered(job.case, are_channels_last(job.x.shape, job.x.stride()), lanes())
 
 
 def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
@@ -109,7 +110,7 @@ def _known(
     how = frame.lay_out(case)
     if not how.fits or how.around or how.wider or how.beside:
         return None
-    if not is_chosen and _slower(case, _is_channels_last(case.shape, strides[0]), lanes()):
+    if not is_chosen and _remembered(case, are_channels_last(case.shape, strides[0]), lanes()):
         return None
     pictures, filters = zip((case.shape, case.filters), strides, strict=True)
     told = (how.bank, how.inputs, case.stride, how.padding, case.dilation)
@@ -119,7 +120,3 @@ def _known(
 @torch.compiler.assume_constant_result
 def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...]) -> float:
     return cost.ratio(plan, channels, kernel_size, True, lanes())
-
-
-def _is_channels_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    return len(shape) > 3 and strides[1] == 1 and shape[1] > 1

@@ -7,6 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import grad
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the axes of pictures
+
+
+def are_channels_last(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether pictures of two or three axes have several channels, which lie side by side in memory."""
+    return len(shape) > 3 and shape[1] > 1 and strides[1] == 1
+
 
 class Geometry:
     """The sizes that all blocks of a bank have in common.
@@ -50,7 +57,7 @@ class Geometry:
 
 def empty_like(x: Tensor, shape: Sequence[int]) -> Tensor:
     """An empty tensor in the memory format of another one, by the host's rules."""
-    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    last = CHANNELS_LAST.get(x.dim())
     if last is not None and x.is_contiguous(memory_format=last) and (not x.is_contiguous() or _is_one_channel_last(x)):
         return torch.empty(tuple(shape), dtype=x.dtype, device=x.device, memory_format=last)
     return x.new_empty(tuple(shape))

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from symmetric_layers.orbits import Plan
 
+_NUMBERS = {int}  # the types of sizes that are no symbols
+
 
 class Case(NamedTuple):
     """What all calls of one layer on inputs of one shape have in common: what can be worked out once for them.
@@ -114,9 +116,6 @@ def asked(
     )
     is_settled = not torch.compiler.is_compiling() and _NUMBERS.issuperset(map(type, shape))
     return Job(x, weight, bias, case, is_settled)
-
-
-_NUMBERS = {int}
 
 
 def both_sides(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from symmetric_layers.torch.kernels.bank import parts, whole
-from symmetric_layers.torch.kernels.geometry import Geometry, empty_like
+from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, Geometry, empty_like
 from symmetric_layers.torch.kernels.library import Task, array, new_task, run
 from symmetric_layers.torch.kernels.reference import expand_weight
 from symmetric_layers.torch.kernels.trio import register
@@ -77,15 +77,12 @@ def _readable(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.stride(1) == 1 else x.contiguous()
 
 
-_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
 def _dense(weight: Tensor) -> Tensor:
     """The kernel reads filters of both memory formats; anything else is copied."""
     weight = weight.resolve_neg()
     if weight.is_contiguous():
         return weight
-    last = _LAST.get(weight.dim())
+    last = CHANNELS_LAST.get(weight.dim())
     known = last is not None and weight.is_contiguous(memory_format=last) and weight.shape[2:].numel() > 1
     return weight if known else weight.contiguous()
 

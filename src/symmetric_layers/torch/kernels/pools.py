@@ -13,12 +13,12 @@ from torch.nn.modules import module
 
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
+from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, are_channels_last
 from symmetric_layers.torch.kernels.library import Pool, array, missing, new_pool, run
 from symmetric_layers.torch.kernels.trio import is_watched
 
 _RANKS = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
 _MOST = 2**31  # places in a picture are whole numbers of 32 bits
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class Way(NamedTuple):
@@ -146,8 +146,7 @@ def _is_plain(x: Tensor) -> bool:
 
 
 def _format(x: Tensor) -> torch.memory_format:
-    last = x.dim() > 3 and x.shape[1] > 1 and x.stride(1) == 1
-    return _FORMATS[x.dim()] if last else torch.contiguous_format
+    return CHANNELS_LAST[x.dim()] if are_channels_last(x.shape, x.stride()) else torch.contiguous_format
 
 
 @lru_cache(maxsize=256)

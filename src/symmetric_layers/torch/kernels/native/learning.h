@@ -83,14 +83,12 @@ inline int learn(Program &p, const float *x, const float *g, float *stored) {
     return failed;
 }
 
-// In how many pieces inputs are best learnt from: the fewer there are, the more pixels a tile has, if not too few to fold.
+// In how many pieces inputs are best learnt from: the fewer inputs, the more pixels a tile has; but not too few to fold.
 inline int64_t pieces_of(const Program &p, int64_t gradients) {
     const Task &t = p.task;
     int64_t wanted = least(t.batch * t.answer[0] * t.answer[1] * t.answer[2], ENOUGH);
-    for (int64_t pieces = 1, inputs = t.inputs; pieces == 1 || inputs >= LANES; pieces *= 2, inputs = up(t.inputs, pieces)) {
-        int64_t floats = (p.planes + p.in_members) * inputs + p.groups * (WIDTH + gradients);
-        if (t.budget / 4 / floats >= wanted) return pieces;
-    }
+    for (int64_t pieces = 1, inputs = t.inputs; pieces == 1 || inputs >= LANES; pieces *= 2, inputs = up(t.inputs, pieces))
+        if (t.budget / 4 / p.pixel_floats(inputs, gradients) >= wanted) return pieces;
     return 1;
 }
 

@@ -23,9 +23,11 @@ namespace {
 typedef int32_t Numbers __attribute__((vector_size(LANES * 4)));
 typedef int32_t LooseNumbers __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
-// The larger one; the earlier one of equal ones; no number if one is none.
-inline float larger(float best, float next) { return next > best || next != next ? next : best; }
-inline Vector larger(Vector best, Vector next) { return ((next > best) | (next != next)) ? next : best; }
+// Whether a number takes the place of the best one so far: the larger one; the earlier one of equal ones; no number if one is
+// none.
+inline bool takes(float best, float next) { return next > best || next != next; }
+inline Numbers takes(Vector best, Vector next) { return (next > best) | (next != next); }
+template <class T> inline T larger(T best, T next) { return takes(best, next) ? next : best; }
 inline float lowest(float *) { return -__builtin_inff(); }
 inline Vector lowest(Vector *) { return splat(-__builtin_inff()); }
 

@@ -45,6 +45,10 @@ struct Program {
     int64_t box_pixels() const { return box[0] * box[1] * box[2]; }
     int64_t tile_pixels() const { return pictures * box_pixels(); }
     int64_t region_floats() const { return in_members * member_pitch; }
+    // Of the scratch, for a pixel of a tile of so many inputs. `gradients`: of a pixel, for every character.
+    int64_t pixel_floats(int64_t inputs, int64_t gradients) const {
+        return (planes + in_members) * inputs + groups * (WIDTH + gradients);
+    }
     int64_t packed_floats() const { return blocks * slot_count * task.inputs * WIDTH; }
 };
 
@@ -247,7 +251,7 @@ inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const
         for (int a = 0; a < 3; a++) p.box[a] = 1;
         lay_out(p);
         plan_folds(p, made);  // counts the planes, which say how large a box can be
-        cut_boxes(p, (p.planes + p.in_members) * task.inputs + p.groups * (WIDTH + gradients));
+        cut_boxes(p, p.pixel_floats(task.inputs, gradients));
         lay_out(p);
         plan_folds(p, made);
         plan_slots(p, made);

@@ -5,9 +5,6 @@
 
 namespace {
 
-inline bool takes(float best, float next) { return next > best || next != next; }
-inline Numbers takes(Vector best, Vector next) { return (next > best) | (next != next); }
-
 // The offset of the largest number of a window, the first one as the host goes through it, row by row; -1 where the window
 // is empty. `read(offset)` gives numbers of type T.
 template <class T, class N, class Read> inline N place_of(const Pool &p, const Taps &down, const Taps &along, const Taps &across, Read read) {
@@ -42,8 +39,8 @@ inline void all_taps(const Pool &p, int axis, Taps *taps) {
 
 // The last place along an axis that the windows of any class see.
 inline int64_t seen_by(const Pool &p, int axis, int64_t window) {
-    int64_t first = 0;
-    for (int64_t kind = 0; kind < p.classes; kind++) first = kind ? most(first, p.first[kind][axis]) : p.first[0][axis];
+    int64_t first = p.first[0][axis];
+    for (int64_t kind = 1; kind < p.classes; kind++) first = most(first, p.first[kind][axis]);
     return most(least(first + window * p.stride[axis] + (p.kernel[axis] - 1) * p.dilation[axis], p.size[axis] - 1), 0);
 }
 
