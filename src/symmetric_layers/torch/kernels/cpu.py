@@ -18,7 +18,7 @@ from symmetric_layers.torch.kernels.library import instruction_sets, lanes, miss
 from symmetric_layers.torch.kernels.operators import Prepared, answer, answering
 from symmetric_layers.torch.kernels.trio import is_watched
 
-_WORTH_IT = {True: 0.86, False: 0.8}  # of the reference's time, as `cost` foresees it: channels-last, contiguous
+_WORTH_IT = 0.93  # of the reference's time, as `cost` foresees it
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
 
 
@@ -54,15 +54,17 @@ def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
     if not how.fits:
         return "the host refuses such an input, or such filters"
     batch = math.prod(case.shape[: -case.plan.ndim - 1])
-    pixels = batch * math.prod(case.sizes) / math.prod(case.stride)
-    share = cost.ratio(case.plan, case.filters[1], case.kernel_size, channels_last, lanes, max(pixels, 1))
-    return _dear(share / cost.host_slowness(case.shape), _WORTH_IT_APART if how.apart else _WORTH_IT[channels_last])
+    stride = math.prod(case.stride)
+    pixels = max(batch * math.prod(case.sizes) / stride, 1)
+    plane = math.prod(case.sizes[-2:]) / math.prod(case.stride[-2:])
+    share = cost.ratio(case.plan, case.filters[1], case.kernel_size, channels_last, lanes, pixels, plane, stride)
+    return _dear(share / cost.host_slowness(case.shape), _WORTH_IT_APART if how.apart else _WORTH_IT)
 
 
 _remembered = lru_cache(maxsize=1024)(_slower)
 
 
-def _dear(share: float, worth_it: float = _WORTH_IT[True]) -> str | None:
+def _dear(share: float, worth_it: float = _WORTH_IT) -> str | None:
     if share <= worth_it:
         return None
     return f"folding and storing would cost as much as they save: about {share:.0%} of the reference's time"

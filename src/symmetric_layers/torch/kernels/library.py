@@ -19,6 +19,7 @@ from symmetric_layers.torch.kernels.geometry import Geometry
 _Three = ctypes.c_int64 * 3
 _LANES = {"avx512": 16, "avx2": 8, "baseline": 4}  # floats in a vector of every instruction set, the best one first
 _BUDGET = 400 * 1024  # bytes that one thread folds into
+_CACHES = 4 * 1024**2  # bytes of an answer that stay in the caches; larger ones are written past them
 
 
 class Task(ctypes.Structure):
@@ -30,7 +31,7 @@ class Task(ctypes.Structure):
         *(("in_batch", ctypes.c_int64), ("in_channel", ctypes.c_int64), ("in_position", _Three)),
         *(("out_batch", ctypes.c_int64), ("out_channel", ctypes.c_int64), ("out_position", _Three)),
         *((name, ctypes.c_int64) for name in ("filter_stride", "channel_stride", "tap_stride", "transposed", "add")),
-        *((name, ctypes.c_int64) for name in ("threads", "budget")),
+        *((name, ctypes.c_int64) for name in ("threads", "budget", "caches")),
     ]
 
 
@@ -127,7 +128,7 @@ def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: 
 
     Filters are contiguous or have their channels last.
     """
-    task = Task(batch=x.shape[0], threads=threads, budget=_BUDGET)
+    task = Task(batch=x.shape[0], threads=threads, budget=_BUDGET, caches=_CACHES)
     _write(task, geometry)
     _point(task, "in", x)
     _point(task, "out", y)

@@ -17,6 +17,7 @@ enum { SUMS = 16 };
 enum { SUMS = 8 };
 #endif
 enum { MOST_STREAMS = SUMS / 2, MOST_ABREAST = 4 };
+enum { TOGETHER_STORED = 8 };  // vectors of pixels whose answers are stored together, from the first cache
 inline constexpr int streams_of(int letters) { return letters < 2 ? MOST_STREAMS : SUMS >> letters; }
 inline constexpr int abreast_of(int letters, int streams) {
     int vectors = (SUMS >> letters) / streams;
@@ -48,12 +49,13 @@ inline int sort_of(const Term &t) { return t.wanted < 0 ? t.moving : t.moving ==
 struct Bunch {
     int sort, first, count;
     int64_t inputs;      // whose terms are one list
-    int64_t places;      // where that list stands: [input][term][place]
+    int64_t places;      // where that list stands: [input][term][place], or [term][input][place]
     int64_t slots;       // before it
 };
 
 struct Across {
     bool learning;                 // gradients of filters are wanted
+    bool by_term;                  // lists say all inputs of a term after one another; else all terms of an input
     int letters, passes;           // folded in registers; characters along a row
     int64_t row;                   // of the rows that are brought in: distance in floats, of channels
     int64_t parted, phase;         // the same once places a stride apart stand side by side; of places that do not
@@ -79,12 +81,28 @@ struct Across {
     int64_t sum_pitch(const Program &p) const { return p.task.outputs * padded; }  // from group to group
 };
 
-// Measured: with half of the lanes empty always; with one vector of representatives for two letters and short runs of
-// inputs. Memory formats have no say: both get the same bits.
+// Lifting layers of few inputs: both ways sum a pixel's products in the same order, so that either may be taken.
+enum { BRIEF = 32, LARGE_PLANE = 48 * 48, PLANE = 28 * 28, WIDE_KERNEL = 49 };
+inline bool is_brief(const Program &p) { return p.task.mode == 0 && p.task.inputs <= BRIEF; }
+
+// Measured: where channels lie apart, but for small pictures; where they lie side by side, for strides with very few
+// inputs, whose planes are folded number by number, and for filters with many taps and two letters, which make many planes.
+inline bool is_brief_across(const Program &p) {
+    const Task &t = p.task;
+    int64_t plane = t.answer[1] * t.answer[2];
+    if (t.out_channel != 1) return plane >= (t.inputs <= FEW ? PLANE : LARGE_PLANE);
+    return (t.stride[2] > 1 && t.inputs <= FEW) || (p.bits > 1 && p.taps >= WIDE_KERNEL && t.outputs <= 2 * LANES);
+}
+
+// Measured: with half of the lanes empty always, with a quarter in lifting layers of few inputs; in others with one vector
+// of representatives for two letters and short runs of inputs. Memory formats have no say there: both get the same bits.
 inline bool suits_across(const Program &p) {
     const Task &t = p.task;
-    bool one = t.outputs <= LANES && t.inputs <= 2 * LANES && p.bits == 2;
-    return (t.outputs <= LANES / 2 || one) && t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) >= LANES;
+    int64_t lanes = up(t.outputs, LANES) * LANES;
+    if (t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) < LANES) return false;
+    if (t.outputs <= LANES / 2) return true;
+    if (is_brief(p)) return 3 * lanes >= 4 * t.outputs || is_brief_across(p);
+    return t.mode > 0 && t.outputs <= LANES && t.inputs <= 2 * LANES && p.bits == 2;
 }
 
 // Measured: gradients of filters have more to gain from representatives in the lanes.
@@ -160,7 +178,7 @@ inline int add_bunches(Across &a, const Term *from, int count, int first, int bu
         for (int i = 0; i < count; i++)
             if (sort_of(from[i]) == sort) a.terms[first + b.count++] = from[i];
         if (!b.count) continue;
-        b.inputs = least(a.piece, up(LONG, b.count));
+        b.inputs = a.by_term ? a.piece : least(a.piece, up(LONG, b.count));
         a.places_pitch += b.inputs * b.count * a.terms[first].places();
         first += b.count;
         bunch++;
@@ -181,17 +199,23 @@ inline void plan_terms(const Program &p, Across &a, Term *loose) {
     a.start[a.passes] = bunch;
 }
 
+// Where an input of a term stands in the list of a bunch.
+inline int64_t listed(const Across &a, const Bunch &b, int64_t input, int64_t term, int64_t inputs) {
+    return a.by_term ? term * inputs + input : input * b.count + term;
+}
+
 // Where all strips stand that are folded, whichever plane of the ring is the first.
 inline void plan_places(Across &a) {
-    int32_t *to = a.places;
     for (int64_t turn = 0; turn < a.planes; turn++)
         for (int bunch = 0; bunch < a.start[a.passes]; bunch++) {
             const Bunch &b = a.bunches[bunch];
             for (int64_t k = 0; k < b.inputs; k++)
-                for (const Term *term = a.terms + b.first; term < a.terms + b.first + b.count; term++)
-                    for (int j = 0; j < term->places(); j++)
-                        *to++ = (int32_t)(k * a.strips * a.strip + term->from[j] +
-                                          (term->down[j] + turn) % a.planes * a.plane);
+                for (int i = 0; i < b.count; i++) {
+                    const Term &term = a.terms[b.first + i];
+                    int32_t *to = a.places + turn * a.places_pitch + b.places + listed(a, b, k, i, b.inputs) * term.places();
+                    for (int j = 0; j < term.places(); j++)
+                        to[j] = (int32_t)(k * a.strips * a.strip + term.from[j] + (term.down[j] + turn) % a.planes * a.plane);
+                }
         }
 }
 

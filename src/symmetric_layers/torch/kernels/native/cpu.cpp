@@ -7,16 +7,21 @@
 
 namespace {
 
-inline void store_tile(const Program &p, const Desk &desk, int64_t block, const float *bias, float *y) {
+enum { STRETCH_STORED = 16 * ROWS };  // pixels whose sums stay in the first cache until they are stored,
+enum { LIGHT = 4096 };                 // where so many weights or fewer are multiplied again for the next ones
+
+// The answers of some pixels of a tile, picture after picture.
+inline void store_part(const Program &p, const Desk &desk, Run part, int64_t group_pitch, int64_t block,
+                       const float *bias, float *y) {
     const Task &t = p.task;
     const Tile &tile = desk.tile;
-    int64_t box = tile.pixels / tile.pictures, group_pitch = (p.tile_pixels() + ROWS) * WIDTH;
+    int64_t box = tile.pixels / tile.pictures, pixels = 0;
     int64_t first = (tile.first[0] * t.answer[1] + tile.first[1]) * t.answer[2] + tile.first[2];
-    for (int64_t n = 0; n < tile.pictures; n++) {
-        Answer a = {y + (tile.first_picture + n) * t.out_batch + first * t.out_position[2],
-                    desk.sums + n * box * WIDTH, bias ? bias + block * WIDTH : nullptr, group_pitch, box,
-                    block * WIDTH, least(t.outputs - block * WIDTH, WIDTH)};
-        store_answer(p, a);
+    for (int64_t at = part.from; at < part.to; at += pixels) {
+        pixels = least(part.to, (at / box + 1) * box) - at;
+        float *to = y + (tile.first_picture + at / box) * t.out_batch + (first + at % box) * t.out_position[2];
+        store_answer(p, {to, desk.sums + (at - part.from) * WIDTH, bias ? bias + block * WIDTH : nullptr, group_pitch,
+                         pixels, block * WIDTH, least(t.outputs - block * WIDTH, WIDTH)});
     }
 }
 
@@ -24,11 +29,16 @@ inline void answer_tile(const Program &p, int64_t number, const float *x, const 
                         float *y, Desk &desk) {
     place_tile(p, number, desk.tile);
     fill_tile(p, x, desk.tile);
-    for (int64_t block = 0; block < p.blocks; block++) {
-        for (int group = 0; group < p.groups; group++)
-            multiply_group(p, desk.tile, group, block, packed, desk.sums + group * (p.tile_pixels() + ROWS) * WIDTH);
-        store_tile(p, desk, block, bias, y);
-    }
+    int64_t pixels = desk.tile.pixels;
+    int64_t stretch = p.slot_count * p.task.inputs * WIDTH <= LIGHT ? least(pixels, STRETCH_STORED) : pixels;
+    int64_t group_pitch = (stretch + ROWS) * WIDTH;
+    for (int64_t block = 0; block < p.blocks; block++)
+        for (int64_t pixel = 0; pixel < pixels; pixel += stretch) {
+            Run part = {pixel, least(pixel + stretch, pixels)};
+            for (int group = 0; group < p.groups; group++)
+                multiply_group(p, desk.tile, part, group, block, packed, desk.sums + group * group_pitch);
+            store_part(p, desk, part, group_pitch, block, bias, y);
+        }
 }
 
 #define JOINED(name, suffix) name##suffix
@@ -54,6 +64,7 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
     float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + gathered + rounded(p.blocks * WIDTH));
     float *weights = packed + p.packed_floats(), *biases = bias && packed ? weights + gathered : nullptr;
     failed |= !packed;
+    p.keeping = failed ? WRITING : keeping_for(p, y);
     int threads = threads_now(task->threads);
     int64_t together = failed ? 1 : most(p.tiles / (8 * threads), 1);  // tiles side by side read the same rows
     int64_t shares = failed ? 1 : up(threads, p.blocks);                // of a block that is packed
@@ -77,6 +88,7 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
             for (int64_t number = 0; number < p.tiles; number++)
                 if (ready) few ? answer_across(p, across, number, x, weights, biases, y, streams)
                                : answer_tile(p, number, x, packed, biases, y, desk);
+            settle(p.keeping);
         }
     }
     dismiss(across);

@@ -81,6 +81,11 @@ struct Run {
     int64_t from, to;
 };
 
+inline Run both(Run a, Run b) {
+    int64_t from = most(a.from, b.from);
+    return {from, most(least(a.to, b.to), from)};
+}
+
 // The pixels for which a tap lies inside the picture: where it reads padding, there is nothing to add.
 inline Run inside(const Program &p, const Tile &tile, const Slot &slot) {
     if (p.folded[1] || tile.pictures > 1 || tile.extent[0] > 1) return {0, tile.pixels};

@@ -159,12 +159,17 @@ template <int M> inline void mirror_sums(const Answer &a, int64_t pixel, int64_t
     butterfly<M>(v);
 }
 
-inline void keep(float *to, Vector value, bool add) { store(to, add ? load(to) + value : value); }
-inline void keep(float *to, float value, bool add) { *to = add ? *to + value : value; }
+// How the answer of a call is written, which begins at `y`.
+inline Keeping keeping_for(const Program &p, const float *y) {
+    const Task &t = p.task;
+    int64_t channels = p.out_members * t.outputs, pixels = t.answer[0] * t.answer[1] * t.answer[2];
+    int64_t span = (t.batch - 1) * t.out_batch + (channels - 1) * t.out_channel + (pixels - 1) * t.out_position[2] + 1;
+    if (t.add) return ADDING;
+    return t.batch * channels * pixels * 4 > t.caches && is_touched(y, span) ? PASSING : WRITING;
+}
 
 template <int M> inline void store_channels_last(const Program &p, const Answer &a) {
     int64_t step = p.task.out_position[2];
-    bool add = p.task.add;
     for (int64_t pixel = 0; pixel < a.pixels; pixel++)
         for (int64_t lane = 0; lane < a.count; lane += LANES) {
             Vector v[M];
@@ -174,9 +179,9 @@ template <int M> inline void store_channels_last(const Program &p, const Answer 
             int64_t wanted = least(a.count - lane, LANES) * M;
             for (int g = 0; g < M; g++)
                 if (wanted >= (g + 1) * LANES)
-                    keep(to + g * LANES, v[g], add);
-                else
-                    for (int64_t i = g * LANES; i < wanted; i++) keep(to + i, v[g][i - g * LANES], add);
+                    keep(to + g * LANES, v[g], p.keeping);
+                else if (wanted > g * LANES)
+                    keep_some(to + g * LANES, v[g], wanted - g * LANES, p.keeping);
         }
 }
 
@@ -207,9 +212,11 @@ template <int M> inline void store_scattered(const Program &p, const Answer &a) 
                     float *to = a.to + channel * t.out_channel + pixel * t.out_position[2];
                     const float *from = together + (g * LANES + i) * MANY;
                     int64_t x = 0;
-                    if (t.out_position[2] == 1)
-                        for (; x + LANES <= pixels; x += LANES) keep(to + x, load(from + x), t.add);
-                    for (; x < pixels; x++) keep(to + x * t.out_position[2], from[x], t.add);
+                    if (t.out_position[2] == 1) {
+                        for (; x + LANES <= pixels; x += LANES) keep(to + x, load(from + x), p.keeping);
+                        if (x < pixels) keep_some(to + x, load(from + x), pixels - x, p.keeping);
+                    } else
+                        for (; x < pixels; x++) keep(to + x * t.out_position[2], from[x], p.keeping);
                 }
         }
     }

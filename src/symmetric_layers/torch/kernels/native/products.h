@@ -15,10 +15,12 @@ struct Operands {
     bool fresh;             // nothing was summed before
 };
 
-template <int R, int C> __attribute__((noinline)) void multiply(const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
+// K: how many inputs there are, if few and fresh, so that all of a slot is known beforehand; otherwise 0.
+template <int R, int C, int K = 0>
+__attribute__((noinline)) void multiply(const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
     Vector sum[R][C];
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) sum[r][c] = o.fresh ? Vector{} : load(sums + r * WIDTH + c * LANES);
+        for (int c = 0; c < C; c++) sum[r][c] = K || o.fresh ? Vector{} : load(sums + r * WIDTH + c * LANES);
     const float *weights = o.weights;
     for (int s = 0; s < o.count; s++) {
         const Slot &slot = o.slots[s];
@@ -26,7 +28,7 @@ template <int R, int C> __attribute__((noinline)) void multiply(const Operands &
         const int32_t *at = (slot.direct ? tile.region_at : tile.plane_at) + pixel;
         const float *from[R];
         for (int r = 0; r < R; r++) from[r] = base + at[r];
-        for (int64_t k = 0; k < o.inputs; k++, weights += WIDTH) {
+        for (int64_t k = 0; k < (K ? K : o.inputs); k++, weights += WIDTH) {
             Vector w[C];
             for (int c = 0; c < C; c++) w[c] = load(weights + c * LANES);
             for (int r = 0; r < R; r++) {
@@ -53,8 +55,18 @@ template <class Work> inline void each_group(int64_t count, int64_t most_rows, W
     }
 }
 
+template <int R, int C> inline void multiply_few(const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
+    switch (o.inputs) {
+    case 1: return multiply<R, C, 1>(o, tile, pixel, sums);
+    case 2: return multiply<R, C, 2>(o, tile, pixel, sums);
+    case 3: return multiply<R, C, 3>(o, tile, pixel, sums);
+    default: return multiply<R, C, FEW>(o, tile, pixel, sums);
+    }
+}
+
 template <int C> inline void multiply_rows(int64_t rows, const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
     const int MOST = C == 1 ? NARROW_ROWS : (int)ROWS;
+    if (rows == MOST && o.inputs <= FEW && o.fresh) return multiply_few<MOST, C>(o, tile, pixel, sums);
     switch (rows) {
     case 1: return multiply<1, C>(o, tile, pixel, sums);
     case 2: return multiply<2, C>(o, tile, pixel, sums);
@@ -67,8 +79,8 @@ template <int C> inline void multiply_rows(int64_t rows, const Operands &o, cons
     }
 }
 
-// All pixels of a tile, one block of outputs, the slots of one group; piece by piece, in the same order everywhere.
-inline void multiply_group(const Program &p, const Tile &tile, int group, int64_t block, const float *packed,
+// Some pixels of a tile, one block of outputs, the slots of one group; piece by piece, in the same order everywhere.
+inline void multiply_group(const Program &p, const Tile &tile, Run pixels, int group, int64_t block, const float *packed,
                            float *sums) {
     const Task &t = p.task;
     const float *weights = packed + block * p.slot_count * t.inputs * WIDTH;
@@ -76,18 +88,18 @@ inline void multiply_group(const Program &p, const Tile &tile, int group, int64_
     int64_t piece = up(t.inputs, up(t.inputs, CHUNK)), together = most(CHUNK / t.inputs, 1);
     Operands o = {nullptr, 0, 0, 0, nullptr, true};
     if (p.start[group] == p.start[group + 1])  // filters of one tap are even: nothing is odd
-        memset(sums, 0, sizeof(float) * tile.pixels * WIDTH);
+        memset(sums, 0, sizeof(float) * (pixels.to - pixels.from) * WIDTH);
     for (int s = p.start[group]; s < p.start[group + 1]; s += o.count) {
         o.slots = p.slots + s;
         o.count = (int)least(together, p.start[group + 1] - s);
         for (o.first = 0; o.first < t.inputs; o.first += piece, o.fresh = false) {
             o.inputs = least(piece, t.inputs - o.first);
             o.weights = weights + (s * t.inputs + o.first) * WIDTH;
-            Run run = o.fresh || o.count > 1 ? Run{0, tile.pixels} : inside(p, tile, *o.slots);
+            Run run = o.fresh || o.count > 1 ? pixels : both(pixels, inside(p, tile, *o.slots));
             each_group(run.to - run.from, narrow ? NARROW_ROWS : (int)ROWS, [&](int64_t at, int64_t rows) {
-                int64_t pixel = run.from + at;
-                narrow ? multiply_rows<1>(rows, o, tile, pixel, sums + pixel * WIDTH)
-                       : multiply_rows<2>(rows, o, tile, pixel, sums + pixel * WIDTH);
+                float *own = sums + (run.from + at - pixels.from) * WIDTH;
+                narrow ? multiply_rows<1>(rows, o, tile, run.from + at, own)
+                       : multiply_rows<2>(rows, o, tile, run.from + at, own);
             });
         }
     }

@@ -1,10 +1,12 @@
 // What has to be folded, multiplied and added: worked out once per call, for a box of pixels.
 
 #pragma once
+#include "keeping.h"
 #include "task.h"
-#include "vectors.h"
 
 namespace {
+
+enum { FEW = 4 };  // inputs that are so few that code of its own is worth it
 
 // Places in the input whose sums and differences become planes.
 struct Fold {
@@ -28,6 +30,7 @@ struct Recipe {
 
 struct Program {
     Task task;
+    Keeping keeping;            // of answers
     const int32_t *in_order, *out_order;
     int bits, members, groups;  // of a kind: letters, mirrors, characters of the outputs
     int in_members, out_members;
@@ -144,14 +147,23 @@ inline void add_slot(Program &p, const int64_t *q, const Class &c, int i, const 
     p.recipes[tap_at(p, q)].slot[i] = p.slot_count++;
 }
 
+// Which letters but that of a row move a class of taps.
+inline int sort_of(const Program &p, const Class &c) {
+    int moving = 0;
+    for (int i = 0; i < c.count; i++) moving |= c.mirror[i];
+    return moving >> p.folded[2];
+}
+
+// In the order in which `across.h` sums them, sort after sort.
 inline void plan_slots(Program &p, const int64_t *made) {
     p.slot_count = 0;
     for (int group = 0; group < p.groups; group++) {
         p.start[group] = p.slot_count;
-        for_each_class(p, [&](const int64_t *q, const Class &c) {
-            for (int i = 0; i < c.count; i++)
-                if (p.groups == 1 || c.mirror[i] == group) add_slot(p, q, c, i, made);
-        });
+        for (int sort = 0; sort < MEMBERS / 2; sort++)
+            for_each_class(p, [&](const int64_t *q, const Class &c) {
+                for (int i = 0; i < c.count; i++)
+                    if (sort_of(p, c) == sort && (p.groups == 1 || c.mirror[i] == group)) add_slot(p, q, c, i, made);
+            });
     }
     p.start[p.groups] = p.slot_count;
 }

@@ -47,7 +47,10 @@ inline void part_row(const Across &a, int64_t stride, int64_t width, const float
             store(to + x / 2, even(first, second));
             store(to + a.phase + x / 2, odd(first, second));
         }
-    for (; x < width; x++) to[x % stride * a.phase + x / stride] = from[x];
+    for (int64_t phase = 0; phase < stride; phase++) {
+        float *own = to + phase * a.phase + x / stride;
+        for (int64_t at = x + phase; at < width; at += stride) *own++ = from[at];
+    }
 }
 
 // All strips of some rows, of inputs or of a plane, that go a `pitch` apart. Whole vectors are written: what they hold
@@ -144,7 +147,7 @@ inline void fill_by_channel(const Program &p, const Across &a, const Picture &s,
 struct AcrossDesk {
     float *row, *strips, *sums;
     static int64_t floats(const Program &p, const Across &a) {
-        return a.row_floats(p) + a.floats + p.groups * a.sum_pitch(p) + 64;
+        return a.row_floats(p) + a.floats + (a.kept ? p.groups * a.sum_pitch(p) : 2 * SUMS * TOGETHER_STORED * LANES) + 64;
     }
     void set(const Program &p, const Across &a, float *at) {
         row = at;

@@ -20,9 +20,14 @@ enum { AGAIN = 4 };        // inputs whose products take as long as loading and 
 enum { SHORT = 48 };       // pixels whose products take as long as that for another run of pixels, where filters learn
 enum { EVEN_SPLIT = 16 };  // one of so many tiles is the time that one thread waits for another at the end
 
+// Planes of a box whose sums wait for other inputs, or whose gradients are multiplied.
+inline int64_t planes_kept(const Program &p, const Across &a, int64_t piece, int64_t planes) {
+    return piece < p.task.inputs ? planes : a.learning;
+}
+
 inline int64_t floats_of(const Program &p, const Across &a, const Cut &c) {
     const Task &t = p.task;
-    int64_t kept = c.piece < t.inputs ? c.box[0] : 1, read = extent_read(t, 0, 1) * extent_read(t, 1, c.box[1]);
+    int64_t kept = planes_kept(p, a, c.piece, c.box[0]), read = extent_read(t, 0, 1) * extent_read(t, 1, c.box[1]);
     return c.box[2] * (kept * c.box[1] * p.groups * t.outputs + c.piece * a.strips * read);
 }
 
@@ -90,7 +95,7 @@ inline void lay_out_across(const Program &p, Across &a) {
     a.run = flat ? p.box[1] * p.box[2] : p.box[2];
     a.rows = flat ? 1 : p.box[1];
     a.slab = a.rows * up(a.run, LANES) * LANES;
-    a.kept = a.piece < p.task.inputs ? p.box[0] : 1;
+    a.kept = planes_kept(p, a, a.piece, p.box[0]);
     a.padded = staggered(a.kept * a.slab);
 }
 
@@ -113,6 +118,7 @@ inline void place_channels(const Program &p, Across &a) {
 inline bool prepare_across(Program &p, Across &a, bool learning) {
     const Task &t = p.task;
     a.learning = learning;
+    a.by_term = !learning && is_brief(p);
     a.passes = p.folded[2] && t.mode < 2 ? 2 : 1;
     a.letters = p.bits - p.folded[2];
     a.spreads = (Spread *)malloc(sizeof(Spread) * t.kernel[2] * MEMBERS);
@@ -122,7 +128,8 @@ inline bool prepare_across(Program &p, Across &a, bool learning) {
     a.out_place = (int32_t *)malloc(sizeof(int32_t) * p.out_members * t.outputs);
     if (!a.spreads || !a.terms || !a.strip_of || !a.place || !a.out_place) return false;
     plan_spreads(p, a);  // counts the strips, which say how large a box can be
-    cut_boxes_across(p, a, p.in_laced ? least(most((p.deep ? 2 : 1) * LANES / p.in_members, 1), t.inputs) : t.inputs);
+    bool whole = a.by_term || !p.in_laced;  // all inputs in one go
+    cut_boxes_across(p, a, whole ? t.inputs : least(most((p.deep ? 2 : 1) * LANES / p.in_members, 1), t.inputs));
     lay_out(p);
     a.held = most(a.piece, p.region[1]);
     a.row = staggered(p.region[2] + LANES);

@@ -25,6 +25,7 @@ struct Task {
     int64_t add;         // to what the output holds, instead of replacing it
     int64_t threads;
     int64_t budget;      // bytes that one thread may fold into
+    int64_t caches;      // bytes of an answer that stay close to the processor
 };
 
 }

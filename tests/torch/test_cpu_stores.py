@@ -1,0 +1,121 @@
+"""The fused kernel writes the same answers, whether into the caches or past them, and whatever lies in its lanes."""
+
+import pytest
+import torch
+from strategies import KINDS
+from test_cpu import instruction_set, last  # noqa: F401
+from test_folded import filled
+
+import symmetric_layers.torch as layers
+from symmetric_layers.torch.kernels import cpu, library, operators
+
+pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
+
+
+@pytest.fixture(autouse=True)
+def _filled():
+    """All memory has been written to before: only then answers go past the caches."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def forget():
+    """What was worked out for other sizes of caches."""
+    for known in (operators._answering, operators._going_back, operators._learning, cpu._known):
+        known.cache_clear()
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Has the kernel believe in other sizes."""
+
+    def tell(**sizes):
+        for name, size in sizes.items():
+            monkeypatch.setattr(library, f"_{name.upper()}", size)
+        forget()
+
+    yield tell
+    forget()
+
+
+def layer(rank, inputs, symmetry, kernel=3, seen=None, **more):
+    made = getattr(layers, f"SymmetricConv{rank}d")(
+        inputs, sum(symmetry.values()), kernel, symmetry=symmetry, in_symmetry=seen, algorithm="cpu", **more
+    )
+    return filled(made)
+
+
+def random(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def answered(made, x):
+    """The answer, and the gradient of the input."""
+    x = x.detach().requires_grad_()
+    y = made(x)
+    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y))
+    with torch.no_grad():
+        assert torch.equal(made(x), y)
+    return y.detach(), x.grad
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["lifting", "deep"])
+@pytest.mark.parametrize("orbits", [3, 17])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_answers_past_the_caches_are_the_same(instruction_set, told, rank, orbits, deep):  # noqa: F811
+    """Rows begin anywhere in a cache line, and pictures end within one."""
+    kind = KINDS[rank][-1]
+    seen = {kind: 3 * 2**rank} if deep else None
+    made = layer(rank, seen[kind] if deep else 3, {kind: orbits * 2**rank, "h": 2}, seen=seen, padding=1, bias=True)
+    for positions in ((4, 9, 33), (4, 8, 32)):
+        x = random(2, made.in_channels, *positions[-rank:])
+        for lying in (x, last(x)):
+            told(caches=1 << 40)
+            expected = answered(made, lying)
+            told(caches=0)
+            for found, wanted in zip(answered(made, lying), expected, strict=True):
+                assert torch.equal(found, wanted)
+
+
+def test_answers_past_the_caches_of_inputs_in_pieces(told):
+    made = layer(3, 40, {"hvz": 24}, padding=1)
+    x = random(1, 40, 6, 7, 40)
+    told(caches=1 << 40, budget=48 * 1024)
+    expected = made(x)
+    told(caches=0)
+    assert torch.equal(made(x), expected)
+    assert torch.equal(made(last(x)), expected)
+
+
+PLANES = {1: (2400,), 2: (49, 51), 3: (3, 49, 51)}  # large enough for pixels in the lanes
+
+
+@pytest.mark.parametrize("inputs", [1, 3, 5, 32])
+@pytest.mark.parametrize(("rank", "kind"), [(rank, kind) for rank in (1, 2, 3) for kind in KINDS[rank]])
+def test_pixels_and_orbits_in_the_lanes_give_the_same_bits(instruction_set, rank, kind, inputs):  # noqa: F811
+    """Channels that lie apart have pixels in the lanes, those side by side have orbits: all sum in the same order."""
+    for kernel, stride, orbits in ((3, 1, 17), (7, 2, 33), (2, 1, 32)) if rank < 3 else ((3, 1, 17),):
+        made = layer(rank, inputs, {kind: orbits * 2 ** len(kind)}, kernel, stride=stride, padding=kernel // 2)
+        x = random(1, inputs, *[size * stride for size in PLANES[rank]])
+        with torch.no_grad():
+            y, exact = made(x), made.double()
+            exact.algorithm = "reference"
+            torch.testing.assert_close(y.double(), exact(x.double()), rtol=2e-5, atol=2e-5 * y.abs().max().item())
+            made.float().algorithm = "cpu"
+            if rank == 1:
+                continue
+            assert torch.equal(made(last(x)), y)
+            assert torch.equal(made(x[..., :16, :]), made(last(x[..., :16, :])))
+
+
+@pytest.mark.parametrize("stride", [3, 4, 5])
+@pytest.mark.parametrize("inputs", [1, 3, 16])
+def test_strides_that_leave_pixels_out(inputs, stride):
+    made = layer(2, inputs, {"h": 24, "hv": 52}, stride, stride=stride)
+    x = random(2, inputs, 60, 64)
+    expected = made(x)
+    made.algorithm = "reference"
+    torch.testing.assert_close(expected, made(x), rtol=2e-5, atol=2e-5)
+    made.algorithm = "cpu"
+    assert torch.equal(made(last(x)), expected)
