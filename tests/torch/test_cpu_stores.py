@@ -109,6 +109,20 @@ def test_pixels_and_orbits_in_the_lanes_give_the_same_bits(instruction_set, rank
             assert torch.equal(made(x[..., :16, :]), made(last(x[..., :16, :])))
 
 
+@pytest.mark.parametrize(("rank", "kind"), [(rank, kind) for rank in (2, 3) for kind in KINDS[rank]])
+def test_orbits_seen_through_one_tap_give_the_same_bits_in_both_memory_formats(instruction_set, rank, kind):  # noqa: F811
+    size = 2 ** len(kind)
+    for inputs, outputs in ((5, 17), (64, 16)):
+        made = layer(rank, inputs * size, {kind: outputs * size}, 1, {kind: inputs * size})
+        x = random(1, inputs * size, *(2, 29, 31)[-rank:])
+        with torch.no_grad():
+            y = made(x)
+            made.algorithm = "reference"
+            torch.testing.assert_close(y, made(x), rtol=2e-5, atol=2e-5 * y.abs().max().item())
+            made.algorithm = "cpu"
+            assert torch.equal(made(last(x)), y)
+
+
 @pytest.mark.parametrize("stride", [3, 4, 5])
 @pytest.mark.parametrize("inputs", [1, 3, 16])
 def test_strides_that_leave_pixels_out(inputs, stride):

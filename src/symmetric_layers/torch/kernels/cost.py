@@ -81,6 +81,8 @@ def _has_pixels_in_lanes(
             many_planes = len(block.kind) > 1 and taps >= 49 and block.orbits <= 2 * lanes
             return many_planes or (stride > 1 and run <= 4)
         return plane >= (28 * 28 if run <= 4 else 48 * 48)
+    if plan.inputs is not None and taps == 1 and run <= 64:
+        return not channels_last and plane >= 28 * 28
     return plan.inputs is not None and len(block.kind) == 2 and block.orbits <= lanes and run <= 2 * lanes
 
 

@@ -81,15 +81,20 @@ struct Across {
     int64_t sum_pitch(const Program &p) const { return p.task.outputs * padded; }  // from group to group
 };
 
-// Lifting layers of few inputs: both ways sum a pixel's products in the same order, so that either may be taken.
-enum { BRIEF = 32, LARGE_PLANE = 48 * 48, PLANE = 28 * 28, WIDE_KERNEL = 49 };
-inline bool is_brief(const Program &p) { return p.task.mode == 0 && p.task.inputs <= BRIEF; }
+// Lifting layers of few inputs, and deep ones of one tap: both ways sum a pixel's products in the same order, so that
+// either may be taken.
+enum { BRIEF = 32, BRIEF_TAP = 64, LARGE_PLANE = 48 * 48, PLANE = 28 * 28, WIDE_KERNEL = 49 };
+inline bool is_brief(const Program &p) {
+    const Task &t = p.task;
+    return t.mode == 0 ? t.inputs <= BRIEF : t.mode == 1 && p.taps == 1 && t.inputs <= BRIEF_TAP;
+}
 
 // Measured: where channels lie apart, but for small pictures; where they lie side by side, for strides with very few
 // inputs, whose planes are folded number by number, and for filters with many taps and two letters, which make many planes.
 inline bool is_brief_across(const Program &p) {
     const Task &t = p.task;
     int64_t plane = t.answer[1] * t.answer[2];
+    if (t.mode == 1) return t.out_channel != 1 && plane >= PLANE;
     if (t.out_channel != 1) return plane >= (t.inputs <= FEW ? PLANE : LARGE_PLANE);
     return (t.stride[2] > 1 && t.inputs <= FEW) || (p.bits > 1 && p.taps >= WIDE_KERNEL && t.outputs <= 2 * LANES);
 }
@@ -101,7 +106,7 @@ inline bool suits_across(const Program &p) {
     int64_t lanes = up(t.outputs, LANES) * LANES;
     if (t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) < LANES) return false;
     if (t.outputs <= LANES / 2) return true;
-    if (is_brief(p)) return 3 * lanes >= 4 * t.outputs || is_brief_across(p);
+    if (is_brief(p)) return (t.mode == 0 && 3 * lanes >= 4 * t.outputs) || is_brief_across(p);
     return t.mode > 0 && t.outputs <= LANES && t.inputs <= 2 * LANES && p.bits == 2;
 }
 
