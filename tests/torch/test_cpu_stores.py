@@ -88,6 +88,25 @@ def test_answers_past_the_caches_of_inputs_in_pieces(told):
     assert torch.equal(made(last(x)), expected)
 
 
+@pytest.mark.parametrize(
+    ("symmetry", "seen"),
+    [({"h": 8}, None), ({"hv": 16}, None), ({"h": 8}, {"h": 64}), ({"h": 8}, {"hv": 64}), ({"hv": 16}, {"hv": 64})],
+)
+def test_a_picture_has_the_same_answer_alone_and_beside_others(instruction_set, symmetry, seen):  # noqa: F811
+    """Inputs come in pieces, whose sums are added: which they are must not depend on who else is answered."""
+    made = layer(2, 64, symmetry, seen=seen, padding=1)
+    x, before = random(4, 64, 112, 112), torch.get_num_threads()
+    try:
+        with torch.no_grad():
+            y = made(x)
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                assert torch.equal(made(x[:1]), y[:1])
+                assert torch.equal(made(x[1:]), y[1:])
+    finally:
+        torch.set_num_threads(before)
+
+
 PLANES = {1: (2400,), 2: (49, 51), 3: (3, 49, 51)}  # large enough for pixels in the lanes
 
 

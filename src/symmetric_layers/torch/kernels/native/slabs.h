@@ -56,17 +56,28 @@ inline void cut_rows(const Program &p, const Across &a, Cut c, Cut &best) {
     }
 }
 
-// Of the boxes of whole rows that fit into the budget, those that are done first; where none fits, of parts of rows.
-inline void cut_boxes_across(Program &p, Across &a, int64_t smallest) {
+// Of the boxes of whole rows that fit into the budget, that which is done first; where none fits, of parts of rows. Of some
+// pieces, the `largest` or the smallest.
+inline Cut cut_across(const Program &p, const Across &a, int64_t largest, int64_t smallest) {
     const Task &t = p.task;
     Cut best = {smallest, {1, 1, least(t.answer[2], LANES)}, INT64_MAX};
     for (int64_t parts = 1; best.time == INT64_MAX && parts <= up(t.answer[2], LANES); parts++)
-        for (int64_t piece = t.inputs; piece >= smallest; piece = piece > smallest ? smallest : 0)
+        for (int64_t piece = largest; piece >= smallest; piece = piece > smallest ? smallest : 0)
             for (int64_t segments = 1; segments < 2 * t.answer[0]; segments *= 2) {
                 int64_t width = parts == 1 ? t.answer[2] : up(up(t.answer[2], parts), LANES) * LANES;
                 cut_rows(p, a, {piece, {up(t.answer[0], segments), 1, width}, 0}, best);
             }
-    a.piece = best.piece;
+    return best;
+}
+
+// The pieces are those that are best for one picture and one thread: they decide in which order products are summed, and
+// a picture must have the same answer whoever is answered beside it.
+inline void cut_boxes_across(Program &p, Across &a, int64_t smallest) {
+    const Task &t = p.task;
+    Program alone = p;
+    alone.task.batch = alone.task.threads = 1;
+    a.piece = cut_across(alone, a, t.inputs, smallest).piece;
+    Cut best = cut_across(p, a, a.piece, a.piece);
     for (int axis = 0; axis < 3; axis++) {
         p.box[axis] = best.box[axis];
         p.boxes[axis] = up(t.answer[axis], p.box[axis]);

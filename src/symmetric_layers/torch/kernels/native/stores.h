@@ -28,10 +28,10 @@ inline __attribute__((always_inline)) void mirror_streams(const Sums &s, int64_t
 
 // Channels that lie side by side: a vector of them, pixel after pixel.
 template <int M> inline void store_pixels(const Program &p, const Sums &s, int64_t pixel) {
-    constexpr int TOGETHER = M < LANES ? LANES / M : 1;  // representatives whose members fill a vector
+    constexpr int FILLING = M < LANES ? LANES / M : 1;  // representatives whose members fill a vector
     int64_t here = least(s.pixels - pixel, LANES), step = p.task.out_position[2];
-    for (int64_t o = 0; o < s.count; o += TOGETHER) {
-        int64_t end = least(o + TOGETHER, s.count), wanted = (end - o) * M;
+    for (int64_t o = 0; o < s.count; o += FILLING) {
+        int64_t end = least(o + FILLING, s.count), wanted = (end - o) * M;
         Vector square[M < LANES ? LANES : M] = {};
         mirror_streams<M>(s, pixel, o, end, square);
         float *to = s.to + pixel * step + (s.first + o) * M;

@@ -10,7 +10,7 @@ struct Flow {
     const Bunch *bunches, *end;
     const int32_t *places;
     int64_t inputs, strip_pitch;    // from input to input
-    const float *strips, *weights;  // weights: [bunch][input][term][result][representative]
+    const float *strips, *weights;  // weights: [bunch][as listed][result][representative]
     int64_t first, all;             // of these and of all inputs
     int64_t group_pitch, padded;    // of the sums: from character to character, from representative to representative
     bool fresh;                     // nothing was summed before
