@@ -1,9 +1,9 @@
-// The same product with pixels in the lanes of the vectors: planned here, done in `rows.h` and `streams.h`.
+// The same product with pixels in the lanes of the vectors: planned here, done in `rows.h`, `streams.h` and `stores.h`.
 //
 // Everything is kept channel by channel. Rows of the input are folded about their own axis when they are brought in: a
 // **strip** is such a row, for one tap along it. The other axes are folded in registers, right before multiplying, so
 // that what is written stays small. Inputs come piece by piece. The order in which a pixel's products are summed is the
-// same everywhere, as it is with representatives in the lanes.
+// same for all pixels, and depends on shapes only; where inputs are few, it is that of representatives in the lanes.
 
 #pragma once
 #include "weights.h"

@@ -3,6 +3,7 @@
 #pragma once
 #include "dots.h"
 #include "products.h"
+#include "stores.h"
 #ifdef _OPENMP
 #include <omp.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@
 // lanes. Every product of a weight has a vector of sums of its own; its lanes are added up at the very end.
 
 #pragma once
-#include "stores.h"
+#include "streams.h"
 
 namespace {
 
