@@ -7,7 +7,7 @@ from test_cpu import instruction_set, last  # noqa: F401
 from test_folded import filled
 
 import symmetric_layers.torch as layers
-from symmetric_layers.torch.kernels import cpu, library, operators
+from symmetric_layers.torch.kernels import direct, library, operators
 
 pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
 
@@ -22,7 +22,7 @@ def _filled():
 
 def forget():
     """What was worked out for other sizes of caches."""
-    for known in (operators._answering, operators._going_back, operators._learning, cpu._known):
+    for known in (operators._answering, operators._going_back, operators._learning, direct._known):
         known.cache_clear()
 
 

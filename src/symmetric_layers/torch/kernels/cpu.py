@@ -14,9 +14,8 @@ from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import cost, frame
 from symmetric_layers.torch.kernels.geometry import are_channels_last
 from symmetric_layers.torch.kernels.job import Case, Job
-from symmetric_layers.torch.kernels.library import instruction_sets, lanes, missing
+from symmetric_layers.torch.kernels.library import lanes, missing
 from symmetric_layers.torch.kernels.operators import Prepared, answer, answering
-from symmetric_layers.torch.kernels.trio import is_watched
 
 _WORTH_IT = 0.93  # of the reference's time, as `cost` foresees it
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
@@ -75,48 +74,29 @@ def conv(job: Job) -> Tensor:
     return frame.conv(job, answer)
 
 
-def at_once(job: Job, is_chosen: bool) -> Tensor | None:
-    """The same where only numbers are wanted, and nothing but numbers is new; None elsewhere.
+def is_faster(case: Case, strides: tuple[int, ...]) -> bool:
+    """Whether `'auto'` takes the kernel for such a case, whose input has these strides."""
+    if missing() or not case.plan.orbits or frame.never(case.plan) or frame.lay_out(case).beside:
+        return False
+    return _remembered(case, are_channels_last(case.shape, strides), lanes()) is None
 
-    What shapes and memory decide is worked out once: asking everything again takes as long as a small convolution.
+
+def prepared(case: Case, pictures: tuple[int, ...], filters: tuple[int, ...], threads: int) -> Prepared | None:
+    """What the kernel does for such a case; None where more than the kernel is needed, or it does not do it.
 
     Args:
-        job: what is asked for.
-        is_chosen: whether it is wanted even where the reference is faster.
+        case: what is asked for.
+        pictures, filters: strides of the input and of the stored filters.
+        threads: how many.
     """
-    tensors = [job.x, job.weight] if job.bias is None else [job.x, job.weight, job.bias]
-    is_differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if is_differentiated or not job.is_settled or is_watched(tensors) or torch.is_autocast_enabled("cpu"):
-        return None
-    if not all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors):
-        return None
-    shared = job.bias is None or (job.case.share_bias and job.bias.is_contiguous())
-    lies = (job.x.stride(), job.weight.stride())
-    how = _known(job.case, lies, shared, is_chosen, instruction_sets(), torch.get_num_threads())
-    return how(job.x, job.weight, job.bias) if how else None
-
-
-@lru_cache(maxsize=1024)
-def _known(
-    case: Case,
-    strides: tuple[tuple[int, ...], tuple[int, ...]],
-    shared: bool,
-    is_chosen: bool,
-    sets: tuple[str, ...],
-    threads: int,
-) -> Prepared | None:
-    """What `at_once` does; None where it is not as simple as that."""
-    plain = shared and sets and case.plan.orbits and len(case.shape) == case.plan.ndim + 2
-    if not plain or frame.never(case.plan):
+    plain = case.plan.orbits and len(case.shape) == case.plan.ndim + 2 and (case.biases is None or case.share_bias)
+    if missing() or not plain or frame.never(case.plan):
         return None
     how = frame.lay_out(case)
     if not how.fits or how.around or how.wider or how.beside:
         return None
-    if not is_chosen and _remembered(case, are_channels_last(case.shape, strides[0]), lanes()):
-        return None
-    pictures, filters = zip((case.shape, case.filters), strides, strict=True)
     told = (how.bank, how.inputs, case.stride, how.padding, case.dilation)
-    return answering(pictures, filters, *told, threads=threads)
+    return answering((case.shape, pictures), (case.filters, filters), *told, threads=threads)
 
 
 @torch.compiler.assume_constant_result

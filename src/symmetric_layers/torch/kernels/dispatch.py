@@ -2,7 +2,7 @@
 
 An algorithm is a module with `conv(job)`. The reference does everything. The others may have `why_not(job)` (what they
 cannot do exactly) and `slower(job)` (why the reference is faster here, a rule that was measured); both give one clause,
-or None. One may have `at_once(job, is_chosen)`: the answer where all this was asked before, or None.
+or None. `direct.py` answers where all this was asked before.
 """
 
 from types import ModuleType
@@ -10,7 +10,7 @@ from types import ModuleType
 from torch import Tensor
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.torch.kernels import cpu, folded, reference
+from symmetric_layers.torch.kernels import cpu, direct, folded, reference
 from symmetric_layers.torch.kernels.job import Job
 
 _FAST: dict[str, ModuleType] = {"cpu": cpu, "folded": folded}  # those that 'auto' asks, the fastest first
@@ -27,7 +27,7 @@ def conv(job: Job, algorithm: str = "auto") -> Tensor:
     Raises:
         SymmetryError: for an algorithm that cannot do this job exactly.
     """
-    answer = _at_once(job, algorithm)
+    answer = direct.answer(job, algorithm)
     if answer is not None:
         return answer
     if algorithm == "auto":
@@ -39,12 +39,6 @@ def conv(job: Job, algorithm: str = "auto") -> Tensor:
             "Use 'auto', which chooses among those that can."
         )
     return _algorithm(algorithm).conv(job)
-
-
-def _at_once(job: Job, algorithm: str) -> Tensor | None:
-    """The answer of an algorithm that need not ask again, where it would be the one that is taken."""
-    ask = getattr(_FAST.get("cpu" if algorithm == "auto" else algorithm), "at_once", None)
-    return ask(job, algorithm != "auto") if ask else None
 
 
 def chosen(job: Job) -> str:

@@ -56,7 +56,7 @@ def well_formed(case: Case) -> bool:
     biases = plan.stored if case.share_bias or not plan.orbits else plan.filters
     if case.filters[0] != plan.stored or len(case.filters) != rank + 2 or case.biases not in (None, (biases,)):
         return False
-    fits = len(case.shape) in (rank + 1, rank + 2) and case.shape[-rank - 1] == case.filters[1]
+    fits = len(case.shape) in (rank + 1, rank + 2) and case.shape[-rank - 1] == case.filters[1] * plan.groups
     if not fits or case.filters[1] == 0 or any(side < 0 for pair in case.pads for side in pair):
         return False
     axes = zip(case.sizes, case.pads, case.kernel_size, case.dilation, strict=True)

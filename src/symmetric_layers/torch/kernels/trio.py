@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.utils._python_dispatch as _python_dispatch
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -103,31 +102,31 @@ def _call(operator: Any, function: Callable[..., Tensor], backward: Callable[...
     return call
 
 
-_mode = getattr(_python_dispatch, "_get_current_dispatch_mode", lambda: "unknown")
+# asked before every small convolution: what is compiled, and no function of Python in between
+_is_traced = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)
+_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 _function_modes = getattr(torch._C, "_len_torch_function_stack", lambda: 1)
 _is_profiled = getattr(torch.autograd, "_profiler_enabled", lambda: True)
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
 def is_watched(tensors: Sequence[Tensor]) -> bool:
-    """Whether a compiler, tracer, mode, profiler, transform or kind of tensor has to see an operator."""
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or _mode() is not None
-        or _function_modes() > 0
-        or forward_ad._current_level >= 0
-        or _is_profiled()
-        or not all(type(one) in _PLAIN and _holds_its_numbers(one) for one in tensors)
-    )
+    """Whether a compiler, tracer, mode, profiler, transform or kind of tensor has to see an operator.
 
-
-def _holds_its_numbers(tensor: Tensor) -> bool:
-    """Whether what is in memory is what it says: transforms, views of negatives and zeros only stand for numbers."""
+    Transforms, views of negatives and zeros are kinds of tensors that only stand for numbers: what is in memory is not
+    what they say.
+    """
+    if torch.compiler.is_compiling() or _is_traced() or _modes() or _function_modes() or _is_profiled():
+        return True
+    if forward_ad._current_level >= 0:
+        return True
     try:
-        return bool(tensor.data_ptr() or not tensor.numel()) and not tensor.is_neg()
+        for one in tensors:
+            if type(one) not in _PLAIN or one.is_neg() or not (one.data_ptr() or not one.numel()):
+                return True
     except RuntimeError:
-        return False
+        return True
+    return False
 
 
 def _empty_answer(x, weight, bias, bank, inputs, stride, padding, dilation):
