@@ -159,3 +159,17 @@ def test_strides_that_leave_pixels_out(inputs, stride):
     torch.testing.assert_close(expected, made(x), rtol=2e-5, atol=2e-5)
     made.algorithm = "cpu"
     assert torch.equal(made(last(x)), expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("inputs", [*range(1, 10), 15, 16, 17, 20])
+def test_any_number_of_channels_side_by_side(instruction_set, inputs, stride):  # noqa: F811
+    """Few orbits have pixels in the lanes: channels are taken apart by vectors, up to the last pixel and no further."""
+    made = layer(2, inputs, {"h": 2, "hv": 4}, (3, 2), stride=stride, padding=1)
+    for width in (1, 7, 34, 67):
+        x = random(2, inputs + 2, 5, width)
+        for seen in (x[:, :inputs], x[:, 1:-1], last(x)[:, :inputs].clone(), last(x)[:, 2:], last(x)[:, 1:-1]):
+            made.algorithm = "cpu"
+            found = made(seen)
+            made.algorithm = "reference"
+            torch.testing.assert_close(found, made(seen), rtol=2e-5, atol=2e-5)

@@ -6,29 +6,65 @@
 
 namespace {
 
-// LANES channels of a row of pixels that stand side by side, to the rows of these channels.
-inline void turn_pixels(const Picture &s, const int32_t *place, int64_t pitch, const float *row, int64_t channel,
+// Some channels of a row of pixels that stand side by side, to the rows of these channels; LANES of them are read.
+inline void turn_pixels(const Picture &s, const int32_t *place, int64_t pitch, const float *row, int64_t channels,
                         int64_t count, float *to) {
     float *rows[LANES];
-    for (int r = 0; r < LANES; r++) rows[r] = to + place[channel + r] * pitch;
-    int64_t x = 0;
-    for (; x + LANES <= count; x += LANES) {
+    for (int64_t r = 0; r < channels; r++) rows[r] = to + place[r] * pitch;
+    int64_t step = s.position[2], x = 0, beyond = up(LANES - channels, step);  // pixels that are read as well
+    for (; x + LANES + beyond <= count; x += LANES) {
         Vector square[LANES];
-        for (int r = 0; r < LANES; r++) square[r] = load(row + (x + r) * s.position[2] + channel);
+        for (int r = 0; r < LANES; r++) square[r] = load(row + (x + r) * step);
         lace<LANES>(square);
-        for (int r = 0; r < LANES; r++) store(rows[r] + x, square[r]);
+        for (int64_t r = 0; r < channels; r++) store(rows[r] + x, square[r]);
     }
     for (; x < count; x++)
-        for (int r = 0; r < LANES; r++) rows[r][x] = row[x * s.position[2] + channel + r];
+        for (int64_t r = 0; r < channels; r++) rows[r][x] = row[x * step + r];
+}
+
+// Numbers that take turns, to a row of each; N of them.
+template <int N> inline void deal(const float *from, int64_t count, float *const *rows) {
+    int64_t x = 0;
+    for (; x + LANES <= count; x += LANES) {
+        Vector v[N];
+        for (int i = 0; i < N; i++) v[i] = load(from + x * N + i * LANES);
+        unlace<N>(v);
+        for (int i = 0; i < N; i++) store(rows[i] + x, v[i]);
+    }
+    for (; x < count; x++)
+        for (int i = 0; i < N; i++) rows[i][x] = from[x * N + i];
+}
+
+inline bool deal(int64_t turns, const float *from, int64_t count, float *const *rows) {
+    switch (turns) {
+    case 2: return deal<2>(from, count, rows), true;
+    case 3: return deal<3>(from, count, rows), true;
+    case 4: return deal<4>(from, count, rows), true;
+    }
+    return false;
+}
+
+inline bool deal_channels(const Picture &s, const int32_t *place, int64_t pitch, const float *row, int64_t count, float *to) {
+    float *rows[FEW];
+    int64_t channels = s.members * s.channels;
+    if (channels > FEW || s.position[2] != channels) return false;
+    for (int64_t channel = 0; channel < channels; channel++) rows[channel] = to + place[channel] * pitch;
+    return deal(channels, row, count, rows);
 }
 
 // A row of pixels, channel by channel; `place` says where every channel goes, in rows a distance apart.
 inline void bring_row_across(const Picture &s, const int32_t *place, int64_t pitch, const float *row, int64_t count,
                              float *to) {
-    int64_t channels = s.members * s.channels, channel = 0;
-    if (s.channel == 1)
-        for (; channel + LANES <= channels; channel += LANES) turn_pixels(s, place, pitch, row, channel, count, to);
-    for (; channel < channels; channel++) {
+    int64_t channels = s.members * s.channels;
+    if (s.channel == 1) {
+        if (deal_channels(s, place, pitch, row, count, to)) return;
+        for (int64_t channel = 0; channel < channels; channel += LANES) {
+            int64_t first = channels < LANES ? 0 : least(channel, channels - LANES);  // the last ones may be turned twice
+            turn_pixels(s, place + first, pitch, row + first, least(channels, LANES), count, to);
+        }
+        return;
+    }
+    for (int64_t channel = 0; channel < channels; channel++) {
         float *own = to + place[channel] * pitch;
         const float *from = row + channel * s.channel;
         if (s.position[2] == 1)
@@ -40,16 +76,13 @@ inline void bring_row_across(const Picture &s, const int32_t *place, int64_t pit
 
 // Places a stride apart are put side by side: those of one phase after those of another.
 inline void part_row(const Across &a, int64_t stride, int64_t width, const float *from, float *to) {
-    int64_t x = 0;
-    if (stride == 2)
-        for (; x + 2 * LANES <= width; x += 2 * LANES) {
-            Vector first = load(from + x), second = load(from + x + LANES);
-            store(to + x / 2, even(first, second));
-            store(to + a.phase + x / 2, odd(first, second));
-        }
+    float *rows[FEW];
+    int64_t whole = width / stride;
+    for (int64_t phase = 0; phase < least(stride, FEW); phase++) rows[phase] = to + phase * a.phase;
+    int64_t done = stride <= FEW && deal(stride, from, whole, rows) ? whole : 0;
     for (int64_t phase = 0; phase < stride; phase++) {
-        float *own = to + phase * a.phase + x / stride;
-        for (int64_t at = x + phase; at < width; at += stride) *own++ = from[at];
+        float *own = to + phase * a.phase + done;
+        for (int64_t at = done * stride + phase; at < width; at += stride) *own++ = from[at];
     }
 }
 

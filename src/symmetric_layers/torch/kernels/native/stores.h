@@ -5,6 +5,8 @@
 
 namespace {
 
+enum { LINE = 64 };  // bytes of a cache line
+
 // Sums of some representatives, [character][representative][pixel], and where their answers go.
 struct Sums {
     const float *from;
@@ -30,6 +32,7 @@ inline __attribute__((always_inline)) void mirror_streams(const Sums &s, int64_t
 template <int M> inline void store_pixels(const Program &p, const Sums &s, int64_t pixel) {
     constexpr int FILLING = M < LANES ? LANES / M : 1;  // representatives whose members fill a vector
     int64_t here = least(s.pixels - pixel, LANES), step = p.task.out_position[2];
+    Keeping keeping = p.keeping == PASSING && s.count * M * 4 < LINE ? WRITING : p.keeping;
     for (int64_t o = 0; o < s.count; o += FILLING) {
         int64_t end = least(o + FILLING, s.count), wanted = (end - o) * M;
         Vector square[M < LANES ? LANES : M] = {};
@@ -39,9 +42,9 @@ template <int M> inline void store_pixels(const Program &p, const Sums &s, int64
             lace<LANES>(square + c);
             for (int64_t x = 0; x < here; x++)
                 if (wanted - c >= LANES)
-                    keep(to + x * step + c, square[c + x], p.keeping);
+                    keep(to + x * step + c, square[c + x], keeping);
                 else
-                    keep_some(to + x * step + c, square[c + x], wanted - c, p.keeping);
+                    keep_some(to + x * step + c, square[c + x], wanted - c, keeping);
         }
     }
 }

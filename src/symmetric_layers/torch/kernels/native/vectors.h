@@ -66,6 +66,22 @@ template <int N> inline void unlace(Vector *rows) {
     }
 }
 
+// The same for three rows. What one of them is to become stands at different places of the three, so that they are
+// blended first.
+#define TURN(p) ((COLUMN - (p) + 3 * LANES) * LANES % 3)
+#define SECOND(p) ((p) + (TURN(p) == 1) * LANES)
+#define THIRD(p) ((p) + (TURN(p) == 2) * LANES)
+#define STEP(i) ((3 * (i) + COLUMN) % LANES)
+template <int COLUMN> inline Vector column_of(const Vector *rows) {
+    Vector two = __builtin_shufflevector(rows[0], rows[1], EACH(SECOND));
+    Vector three = __builtin_shufflevector(two, rows[2], EACH(THIRD));
+    return __builtin_shufflevector(three, three, EACH(STEP));
+}
+template <> inline void unlace<3>(Vector *rows) {
+    Vector first = column_of<0>(rows), second = column_of<1>(rows), third = column_of<2>(rows);
+    rows[0] = first, rows[1] = second, rows[2] = third;
+}
+
 // Sums and differences along every bit of the index. Mirroring swaps the two terms of sums and of differences, so the
 // same bits come out, up to the sign: this is why answers mirror bitwise.
 template <int N, class T> inline void butterfly(T *values) {
