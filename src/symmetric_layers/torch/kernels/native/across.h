@@ -16,11 +16,13 @@ enum { SUMS = 16 };
 #else
 enum { SUMS = 8 };
 #endif
-enum { MOST_STREAMS = SUMS / 2, MOST_ABREAST = 4 };
+enum { MOST_STREAMS = SUMS / 2, MOST_ABREAST = 4, ABREAST = 3 };
+enum { LETTERS_AHEAD = 4, FOLDED = 6144 };  // characters, and floats that are folded ahead
 enum { TOGETHER_STORED = 8 };  // vectors of pixels whose answers are stored together, from the first cache
 inline constexpr int streams_of(int letters) { return letters < 2 ? MOST_STREAMS : SUMS >> letters; }
 inline constexpr int abreast_of(int letters, int streams) {
     int vectors = (SUMS >> letters) / streams;
+    if (SUMS == 8 && letters == 0 && streams == MOST_STREAMS) return ABREAST;  // what is loaded then serves more sums
     return vectors < MOST_ABREAST ? vectors : MOST_ABREAST;
 }
 
@@ -53,10 +55,18 @@ struct Bunch {
     int64_t slots;       // before it
 };
 
+// What an input has of every character of a pass, and of those before it: vectors that are folded ahead.
+struct Ahead {
+    int64_t count[LETTERS_AHEAD], before[LETTERS_AHEAD], all;
+};
+
 struct Across {
     bool learning;                 // gradients of filters are wanted
     bool by_term;                  // lists say all inputs of a term after one another; else all terms of an input
-    int letters, passes;           // folded in registers; characters along a row
+    bool ahead;                    // folded into the first cache, not in registers, so many inputs at a time:
+    int64_t chunk, folded;         // and as many floats
+    Ahead seen[2];                 // in every pass
+    int letters, passes;           // folded besides those of rows; characters along a row
     int64_t row;                   // of the rows that are brought in: distance in floats, of channels
     int64_t parted, phase;         // the same once places a stride apart stand side by side; of places that do not
     int64_t piece, held;           // inputs that are brought in in one go; rows of a member that there is room for
@@ -91,21 +101,32 @@ inline bool is_brief(const Program &p) {
 
 // Measured: where channels lie apart, but for small pictures; where they lie side by side, for strides with very few
 // inputs, whose planes are folded number by number, and for filters with many taps and two letters, which make many planes.
+// Short vectors keep the multipliers waiting if there is one only, and have less to gain if there are more.
+enum { MOST_APART = LANES == 8 ? 8 : BRIEF };
 inline bool is_brief_across(const Program &p) {
     const Task &t = p.task;
+    bool apart = t.out_channel != 1;
     int64_t plane = t.answer[1] * t.answer[2];
-    if (t.mode == 1) return t.out_channel != 1 && plane >= PLANE;
-    if (t.out_channel != 1) return plane >= (t.inputs <= FEW ? PLANE : LARGE_PLANE);
+    if (t.mode == 1) return apart && plane >= PLANE;
+    if (LANES == 8 && t.outputs <= LANES && t.stride[2] == 1 && t.inputs <= 2 * LANES && (apart || p.bits == 1)) return true;
+    if (apart) return plane >= (t.inputs <= FEW ? PLANE : LARGE_PLANE) && t.inputs <= MOST_APART;
     return (t.stride[2] > 1 && t.inputs <= FEW) || (p.bits > 1 && p.taps >= WIDE_KERNEL && t.outputs <= 2 * LANES);
 }
 
 // Measured: with half of the lanes empty always, with a quarter in lifting layers of few inputs; in others with one vector
 // of representatives for two letters and short runs of inputs. Memory formats have no say there: both get the same bits.
+// Measured: with few registers, what several streams would fold again and again.
+enum { FEW_AHEAD = SUMS >> 2, MOST_AHEAD = LANES };
+inline bool suits_ahead(const Program &p) {
+    const Task &t = p.task;
+    return SUMS == 8 && p.bits - p.folded[2] == 2 && t.mode < 2 && t.outputs > FEW_AHEAD && t.outputs <= MOST_AHEAD;
+}
+
 inline bool suits_across(const Program &p) {
     const Task &t = p.task;
     int64_t lanes = up(t.outputs, LANES) * LANES;
     if (t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) < LANES) return false;
-    if (t.outputs <= LANES / 2) return true;
+    if (t.outputs <= LANES / 2 || suits_ahead(p)) return true;
     if (is_brief(p)) return (t.mode == 0 && 3 * lanes >= 4 * t.outputs) || is_brief_across(p);
     return t.mode > 0 && t.outputs <= LANES && t.inputs <= 2 * LANES && p.bits == 2;
 }
@@ -202,6 +223,36 @@ inline void plan_terms(const Program &p, Across &a, Term *loose) {
         first += count;
     }
     a.start[a.passes] = bunch;
+}
+
+// The character that is result j of a butterfly of the letters in MOVING.
+inline constexpr int spread_bits(int j, int moving) {
+    int result = 0;
+    for (int bit = 0; bit < 2; bit++)
+        if (moving >> bit & 1) result |= (j & 1) << bit, j >>= 1;
+    return result;
+}
+
+inline Ahead ahead_of(const Across &a, int pass) {
+    Ahead found = {};
+    for (const Bunch *b = a.bunches + a.start[pass]; b < a.bunches + a.start[pass + 1]; b++)
+        for (int j = 0; j < a.terms[b->first].results(); j++) found.count[spread_bits(j, b->sort)] += b->count;
+    for (int c = 0; c < LETTERS_AHEAD; c++) {
+        found.before[c] = found.all;
+        found.all += found.count[c];
+    }
+    return found;
+}
+
+// As many inputs as the first cache has room for.
+inline void cut_chunks(Across &a) {
+    int64_t most_floats = 0;
+    for (int pass = 0; pass < a.passes; pass++) {
+        a.seen[pass] = ahead_of(a, pass);
+        most_floats = most(most_floats, a.seen[pass].all * ABREAST * LANES);
+    }
+    a.chunk = least(most(FOLDED / most_floats, 1), a.piece);
+    a.folded = a.chunk * most_floats;
 }
 
 // Where an input of a term stands in the list of a bunch.

@@ -83,7 +83,7 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
                 if (ready) pack_share(p, stored, i / shares, i % shares, shares, packed, filters);
 #pragma omp for schedule(static)
             for (int64_t input = 0; input < (few ? task->inputs : 0); input++)
-                gather_weights(p, across, packed, input, weights);
+                across.ahead ? gather_ahead(p, across, packed, input, weights) : gather_weights(p, across, packed, input, weights);
 #pragma omp for schedule(dynamic, together)
             for (int64_t number = 0; number < p.tiles; number++)
                 if (ready) few ? answer_across(p, across, number, x, weights, biases, y, streams)

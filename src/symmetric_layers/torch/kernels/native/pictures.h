@@ -195,8 +195,11 @@ template <int M> inline void store_scattered(const Program &p, const Answer &a) 
         for (int64_t pixel = 0; pixel < a.pixels; pixel += MANY) {
             int64_t pixels = least(a.pixels - pixel, MANY);
             for (int64_t x = 0; x < pixels; x += LANES) {
-                Vector v[M][LANES] = {};
-                for (int64_t i = 0; i < least(pixels - x, LANES); i++) {
+                Vector v[M][LANES];
+                int64_t here = least(pixels - x, LANES);
+                for (int g = 0; g < (here < LANES ? M : 0); g++)
+                    for (Vector &empty : v[g]) empty = Vector{};
+                for (int64_t i = 0; i < here; i++) {
                     Vector one[M];
                     mirror_sums<M>(a, pixel + x + i, lane, one);
                     for (int g = 0; g < M; g++) v[g][i] = one[g];

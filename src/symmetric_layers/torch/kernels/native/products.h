@@ -28,6 +28,7 @@ __attribute__((noinline)) void multiply(const Operands &o, const Tile &tile, int
         const int32_t *at = (slot.direct ? tile.region_at : tile.plane_at) + pixel;
         const float *from[R];
         for (int r = 0; r < R; r++) from[r] = base + at[r];
+#pragma GCC unroll 4
         for (int64_t k = 0; k < (K ? K : o.inputs); k++, weights += WIDTH) {
             Vector w[C];
             for (int c = 0; c < C; c++) w[c] = load(weights + c * LANES);
@@ -43,17 +44,6 @@ __attribute__((noinline)) void multiply(const Operands &o, const Tile &tile, int
 
 // One vector of representatives leaves room for more pixels, which the multipliers need to stay busy.
 const int NARROW_ROWS = 8;
-
-// Groups of at most `most_rows`, as even as can be: a small rest would keep the multipliers waiting.
-template <class Work> inline void each_group(int64_t count, int64_t most_rows, Work work) {
-    if (!count) return;
-    int64_t groups = up(count, most_rows), rows = count / groups, larger = count % groups;
-    for (int64_t group = 0, at = 0; group < groups; group++) {
-        int64_t here = rows + (group < larger);
-        work(at, here);
-        at += here;
-    }
-}
 
 template <int R, int C> inline void multiply_few(const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
     switch (o.inputs) {

@@ -178,14 +178,19 @@ inline void fill_by_channel(const Program &p, const Across &a, const Picture &s,
 }
 
 struct AcrossDesk {
-    float *row, *strips, *sums;
+    float *row, *strips, *folded, *sums;
+    static int64_t sum_floats(const Program &p, const Across &a) {
+        if (a.kept) return p.groups * a.sum_pitch(p);
+        return a.ahead ? p.groups * p.task.outputs * ABREAST * LANES : 2 * SUMS * TOGETHER_STORED * LANES;
+    }
     static int64_t floats(const Program &p, const Across &a) {
-        return a.row_floats(p) + a.floats + (a.kept ? p.groups * a.sum_pitch(p) : 2 * SUMS * TOGETHER_STORED * LANES) + 64;
+        return a.row_floats(p) + a.floats + a.folded + sum_floats(p, a) + 64;
     }
     void set(const Program &p, const Across &a, float *at) {
         row = at;
         strips = row + up(a.row_floats(p), 16) * 16;
-        sums = strips + a.floats;
+        folded = strips + up(a.floats, 16) * 16;
+        sums = folded + a.folded;
     }
 };
 

@@ -91,7 +91,7 @@ inline void cut_boxes_across(Program &p, Across &a, int64_t smallest) {
 // more to gain from long runs, too.
 inline void lay_out_across(const Program &p, Across &a) {
     int64_t whole = up(p.box[2], LANES) * LANES;
-    bool flat = p.task.stride[1] == 1 && p.boxes[2] == 1 && (a.learning || (whole - p.box[2]) * 16 > whole);
+    bool flat = p.task.stride[1] == 1 && p.boxes[2] == 1 && (a.learning || a.ahead || (whole - p.box[2]) * 16 > whole);
     a.planes = extent_read(p.task, 0, 1);
     if (flat) {
         a.line = p.box[2];
@@ -129,7 +129,8 @@ inline void place_channels(const Program &p, Across &a) {
 inline bool prepare_across(Program &p, Across &a, bool learning) {
     const Task &t = p.task;
     a.learning = learning;
-    a.by_term = !learning && is_brief(p);
+    a.ahead = !learning && suits_ahead(p);
+    a.by_term = !learning && !a.ahead && is_brief(p);
     a.passes = p.folded[2] && t.mode < 2 ? 2 : 1;
     a.letters = p.bits - p.folded[2];
     a.spreads = (Spread *)malloc(sizeof(Spread) * t.kernel[2] * MEMBERS);
@@ -149,7 +150,9 @@ inline bool prepare_across(Program &p, Across &a, bool learning) {
     place_channels(p, a);
     plan_spreads(p, a);
     lay_out_across(p, a);
-    return plan_places(p, a);
+    bool ready = plan_places(p, a);
+    if (ready && a.ahead) cut_chunks(a);
+    return ready;
 }
 
 inline void dismiss(Across &a) {

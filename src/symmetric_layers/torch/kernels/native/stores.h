@@ -1,11 +1,12 @@
 // Answers with pixels in the lanes: mirrored and stored as soon as their last products are summed.
 
 #pragma once
-#include "streams.h"
+#include "ahead.h"
 
 namespace {
 
-enum { LINE = 64 };  // bytes of a cache line
+// Bytes of a cache line: parts of lines must not be written past the caches; and lines that are worth it.
+enum { LINE = 64, FEWEST_LINES = 2 };
 
 // Sums of some representatives, [character][representative][pixel], and where their answers go.
 struct Sums {
@@ -35,7 +36,9 @@ template <int M> inline void store_pixels(const Program &p, const Sums &s, int64
     Keeping keeping = p.keeping == PASSING && s.count * M * 4 < LINE ? WRITING : p.keeping;
     for (int64_t o = 0; o < s.count; o += FILLING) {
         int64_t end = least(o + FILLING, s.count), wanted = (end - o) * M;
-        Vector square[M < LANES ? LANES : M] = {};
+        Vector square[M < LANES ? LANES : M];
+        if (end - o < FILLING)
+            for (Vector &empty : square) empty = Vector{};
         mirror_streams<M>(s, pixel, o, end, square);
         float *to = s.to + pixel * step + (s.first + o) * M;
         for (int64_t c = 0; c < wanted; c += LANES) {
@@ -53,6 +56,7 @@ template <int M> inline void store_pixels(const Program &p, const Sums &s, int64
 template <int M> inline void store_channels(const Program &p, const Sums &s, int64_t o) {
     const Task &t = p.task;
     int64_t step = t.out_position[2];
+    Keeping keeping = p.keeping == PASSING && s.pixels * 4 < FEWEST_LINES * LINE ? WRITING : p.keeping;
     float *to[M];
     for (int g = 0; g < M; g++) to[g] = s.to + p.out_order[g * t.outputs + s.first + o] * t.out_channel;
     int64_t pixel = 0;
@@ -60,12 +64,12 @@ template <int M> inline void store_channels(const Program &p, const Sums &s, int
     for (; step == 1 && pixel + LANES <= s.pixels; pixel += LANES) {
         mirror_streams<M>(s, pixel, o, o + 1, v);
 #pragma GCC unroll 8
-        for (int g = 0; g < M; g++) keep(to[g] + pixel, v[g], p.keeping);
+        for (int g = 0; g < M; g++) keep(to[g] + pixel, v[g], keeping);
     }
     for (; pixel < s.pixels; pixel += LANES) {
         mirror_streams<M>(s, pixel, o, o + 1, v);
         for (int g = 0; g < M; g++)
-            for (int64_t x = 0; x < least(s.pixels - pixel, LANES); x++) keep(to[g] + (pixel + x) * step, v[g][x], p.keeping);
+            for (int64_t x = 0; x < least(s.pixels - pixel, LANES); x++) keep(to[g] + (pixel + x) * step, v[g][x], keeping);
     }
 }
 
@@ -90,7 +94,7 @@ struct Slab {
     const int32_t *places;
     int64_t input, inputs;
     const float *strips, *weights, *bias;
-    float *sums;
+    float *folded, *sums;
 
     bool last() const { return input + inputs == p.task.inputs; }
 };
@@ -106,16 +110,35 @@ inline void answer_vectors(const Slab &s, int64_t first, int64_t count, int64_t 
     for (int pass = 0; pass < a.passes; pass++) {
         Flow f = {a.bunches + a.start[pass], a.bunches + a.start[pass + 1], s.places, s.inputs, a.strips * a.strip, s.strips,
                   s.weights + first * s.p.slot_count * all, s.input, all, a.passes * pitch, padded, s.input == 0};
-        int64_t vector = 0;
-        float *own = sums + pass * pitch;
-        for (; vector + streams.abreast <= vectors; vector += streams.abreast)
-            streams.many(f, from + vector * LANES, own + vector * LANES);
-        for (; vector < vectors; vector++) streams.one(f, from + vector * LANES, own + vector * LANES);
+        each_group(vectors, streams.abreast, [&](int64_t vector, int64_t abreast) {
+            streams.of[abreast - 1](f, from + vector * LANES, sums + pass * pitch + vector * LANES);
+        });
     }
     if (s.last() && pixels > 0) store_sums(s.p, {sums, pitch, padded, s.bias, first, count, pixels, to});
 }
 
+// The same for all representatives, folded ahead.
+template <int C> inline void answer_ahead(const Slab &s, int64_t from, int64_t at, int64_t pixels, float *to) {
+    const Across &a = s.a;
+    int64_t all = s.p.task.outputs, padded = a.kept ? a.padded : C * LANES, pitch = a.kept ? a.sum_pitch(s.p) : all * padded;
+    float *sums = a.kept ? s.sums + at : s.sums;
+    for (int64_t k = 0; k < s.inputs; k += a.chunk)
+        sum_ahead<C>(s.p, a, s.places, chunk_at(a, k, s.inputs), s.strips + k * a.strips * a.strip + from, s.weights,
+                     s.input + k, s.folded, sums, pitch, padded);
+    if (s.last() && pixels > 0) store_sums(s.p, {sums, pitch, padded, s.bias, 0, all, pixels, to});
+}
+
+inline void answer_run_ahead(const Slab &s, int64_t from, int64_t at, int64_t pixels, float *to) {
+    int64_t step = s.p.task.out_position[2];
+    each_group(up(s.a.run, LANES), ABREAST, [&](int64_t vector, int64_t vectors) {
+        int64_t pixel = vector * LANES, here = least(vectors * LANES, pixels - pixel);
+        auto answer = vectors == 3 ? answer_ahead<3> : vectors == 2 ? answer_ahead<2> : answer_ahead<1>;
+        answer(s, from + pixel, at + pixel, here, to + pixel * step);
+    });
+}
+
 inline void answer_run(const Slab &s, int64_t from, int64_t at, int64_t pixels, float *to) {
+    if (s.a.ahead) return answer_run_ahead(s, from, at, pixels, to);
     int64_t end = up(s.a.run, LANES), step = s.p.task.out_position[2];
     for_each_stream(s.p, s.a, [&](int64_t first, int64_t count) {
         for (int64_t vector = 0; vector < end; vector += TOGETHER_STORED) {
@@ -142,7 +165,7 @@ inline void answer_across(const Program &p, const Across &a, int64_t number, con
     place_box(p, number, tile);
     for (int64_t input = 0; input < p.task.inputs; input += a.piece)
         for_each_slab(p, a, tile, input, x, desk, [&](int64_t z, const int32_t *places, int64_t inputs) {
-            answer_slab({p, a, places, input, inputs, desk.strips, weights, bias, desk.sums}, tile, z, y);
+            answer_slab({p, a, places, input, inputs, desk.strips, weights, bias, desk.folded, desk.sums}, tile, z, y);
         });
 }
 

@@ -16,14 +16,6 @@ struct Flow {
     bool fresh;                     // nothing was summed before
 };
 
-// The character that is result j of a butterfly of the letters in MOVING.
-inline constexpr int spread_bits(int j, int moving) {
-    int result = 0;
-    for (int bit = 0; bit < 2; bit++)
-        if (moving >> bit & 1) result |= (j & 1) << bit, j >>= 1;
-    return result;
-}
-
 // Terms of one sort: mirrored strips are folded, and every result is multiplied by its weights.
 template <int G, int MOVING, int WANTED, int R, int C>
 inline __attribute__((always_inline)) void add_bunch(Vector (&sum)[G][R][C], const Flow &f, const Bunch &b, int64_t at) {
@@ -93,15 +85,17 @@ __attribute__((noinline)) void stream(const Flow &f, int64_t at, float *sums) {
 
 typedef void Stream(const Flow &f, int64_t at, float *sums);
 
-// For as many vectors of pixels as fit into registers, and for one.
+// For every number of vectors of pixels, up to as many as fit into registers.
 struct Streams {
     int abreast;
-    Stream *many, *one;
+    Stream *of[MOST_ABREAST];
 };
 
+inline constexpr int least_of(int a, int b) { return a < b ? a : b; }
 template <int G, bool WANTED, int R> inline Streams streams_for() {
     constexpr int C = abreast_of(G / 2, R);
-    return {C, stream<G, WANTED, R, C>, stream<G, WANTED, R, 1>};
+    return {C, {stream<G, WANTED, R, 1>, stream<G, WANTED, R, least_of(2, C)>, stream<G, WANTED, R, least_of(3, C)>,
+                stream<G, WANTED, R, C>}};
 }
 
 template <int G, bool WANTED> inline Streams streams_for(int64_t representatives) {

@@ -109,6 +109,17 @@ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Groups of at most `most_rows`, as even as can be: a small rest would keep the multipliers waiting.
+template <class Work> inline void each_group(int64_t count, int64_t most_rows, Work work) {
+    if (!count) return;
+    int64_t groups = up(count, most_rows), rows = count / groups, larger = count % groups;
+    for (int64_t group = 0, at = 0; group < groups; group++) {
+        int64_t here = rows + (group < larger);
+        work(at, here);
+        at += here;
+    }
+}
+
 // What a thread keeps from call to call.
 struct Scratch {
     float *floats = nullptr;
