@@ -278,7 +278,7 @@ def main() -> None:
         parts.append(f"{PARTS[part].__doc__}\n\n{PARTS[part]()}\n")
         print(parts[-1], flush=True)
     if asked.write:
-        put(README, "folding", "\n\n".join(parts).strip())
+        put(README, f"folding-{library.instruction_sets()[0]}", "\n\n".join(parts).strip())
 
 
 if __name__ == "__main__":

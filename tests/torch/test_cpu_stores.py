@@ -30,9 +30,9 @@ def forget():
 def told(monkeypatch):
     """Has the kernel believe in other sizes."""
 
-    def tell(**sizes):
-        for name, size in sizes.items():
-            monkeypatch.setattr(library, f"_{name.upper()}", size)
+    def tell(caches, budget=library._BUDGET):
+        monkeypatch.setattr(library, "_caches", lambda: caches)
+        monkeypatch.setattr(library, "_BUDGET", budget)
         forget()
 
     yield tell
@@ -136,7 +136,7 @@ def test_orbits_seen_through_one_tap_give_the_same_bits_in_both_memory_formats(
     kind,
 ):
     """In little room, too, where others would take their inputs in pieces."""
-    told(budget=48 * 1024)
+    told(caches=0, budget=48 * 1024)
     size = 2 ** len(kind)
     for inputs, outputs in ((5, 17), (64, 16)):
         made = layer(rank, inputs * size, {kind: outputs * size}, 1, {kind: inputs * size})

@@ -1,27 +1,61 @@
 """When the fused kernel is worth it: what its steps cost, in products of the ordinary convolution.
 
-The numbers are fitted to measurements of some 370 layers (`benchmarks/folding.py` has many of them) on two threads:
-folding and storing have their price whatever the filters are, few orbits leave lanes of the vectors empty, short runs
-of channels keep the multipliers waiting. The reference has its price besides the ordinary convolution: it writes the
-bank out.
+The numbers are fitted to measurements of some hundreds of layers (`benchmarks/folding.py` has many of them) on two
+threads, of processors with vectors of 16 and of 8 floats: folding and storing have their price whatever the filters
+are, few orbits leave lanes of the vectors empty, short runs of channels keep the multipliers waiting. The reference has
+its price besides the ordinary convolution: it writes the bank out.
 """
 
 import math
+from typing import NamedTuple
 
 from symmetric_layers.letters import orbit_size
 from symmetric_layers.orbits import Block, Plan
 
-_FOLD = 1.3  # products that take as long as folding one number into one plane
-_STRIP = 2.6  # the same with pixels in the lanes, where only rows are folded into memory
-_STORE = {True: 59.0, False: 136.0}  # and mirroring and storing one answer: channels-last, contiguous
-_STREAM = {True: 69.0, False: 80.0}  # the same with pixels in the lanes
-_WRITE = {True: 58.0, False: 127.0}  # and storing one answer of the ordinary convolution
-_FULL, _NARROW, _STREAMED = 0.90, 0.87, 0.94  # of the peak: many orbits, one vector, few
-_ORDINARY = 0.95  # and of the ordinary convolution
-_RUN = 1.3  # products lost at the beginning of every run of channels
-_SKIPPED = 41.0  # and taking a number apart that strides go past
-_STRIDED = 166.0  # and beginning a plane of a pixel, where strides go past some
-_CALL, _BANK, _NUMBER = 3.1e6, 11.0e6, 9.0  # a call; writing a bank out, and every number of it
+
+class Prices(NamedTuple):
+    """What steps cost, in products of the ordinary convolution.
+
+    Attributes:
+        fold: folding one number into one plane.
+        strip: the same with pixels in the lanes, where only rows are folded into memory.
+        ahead: and folding strips into the first cache.
+        store: mirroring and storing one answer, channels-last and contiguous.
+        stream: the same with pixels in the lanes.
+        write: storing one answer of the ordinary convolution.
+        full: products at a time that many orbits make; narrow: one vector of them; streamed: pixels in the lanes.
+        ordinary: what the ordinary convolution makes.
+        run: products lost at the beginning of every run of channels.
+        skipped: taking a number apart that strides go past.
+        strided: beginning a plane of a pixel, where strides go past some.
+        call: a call of the kernel.
+        bank: writing a bank out; number: every number of it.
+    """
+
+    fold: float
+    strip: float
+    ahead: float
+    store: tuple[float, float]
+    stream: tuple[float, float]
+    write: tuple[float, float]
+    full: float
+    narrow: float
+    streamed: float
+    ordinary: float
+    run: float
+    skipped: float
+    strided: float
+    call: float
+    bank: float
+    number: float
+
+
+_PRICES = {
+    16: Prices(1.3, 2.6, 0.0, (59.0, 136.0), (69.0, 80.0), (58.0, 127.0), 0.90, 0.87, 0.94, 0.95, 1.3, 41.0, 166.0,
+               3.1e6, 9.0e6, 9.0),
+    8: Prices(12.3, 4.8, 9.6, (41.0, 55.0), (66.0, 61.0), (39.0, 52.0), 1.0, 0.80, 1.06, 0.93, 0.0, 28.0, 111.0, 9.5e6,
+              18.2e6, 58.0),
+}  # fmt: skip
 _PARTED, _SLOWLY = 20_480, 5.0  # PyTorch takes a slow path for one volume of so few rows, and how slow
 
 
@@ -47,19 +81,24 @@ def ratio(
         plane: pixels of one answer; of one of its planes where it is a volume.
         stride: pixels of the input for one of the answer.
     """
+    price, apart = _PRICES.get(lanes, _PRICES[8]), not channels_last
     taps = math.prod(kernel_size) * channels
-    ordinary = (taps / _ORDINARY + _WRITE[channels_last]) * plan.filters
+    ordinary = (taps / price.ordinary + price.write[apart]) * plan.filters
     fused = 0.0
     for block in plan.blocks:
         run = channels // (orbit_size(block.kind) if plan.inputs is not None else 1)
         if _has_pixels_in_lanes(plan, block, run, math.prod(kernel_size), channels_last, lanes, plane, stride):
-            fused += _across(taps, block.orbits) + _STRIP * channels * kernel_size[-1]
-            fused += _STREAM[channels_last] * block.filters + _SKIPPED * channels * (stride - 1)
+            fused += taps * _padded(block.orbits, 4) / price.streamed + price.strip * channels * kernel_size[-1]
+            fused += price.stream[apart] * block.filters + price.skipped * channels * (stride - 1)
+            fused += price.ahead * taps * _is_folded_ahead(block, lanes)
         else:
             planes = _planes(plan, block.kind, kernel_size)
-            fused += _along(taps, block.orbits, run, lanes) + _FOLD * channels * planes
-            fused += _STORE[channels_last] * block.filters + _STRIDED * planes * (stride > 1)
-    return (fused + _CALL / pixels) / (ordinary + (_BANK + _NUMBER * taps * plan.filters) / pixels)
+            share = price.narrow if block.orbits <= lanes else price.full
+            fused += taps * _padded(block.orbits, lanes) / share * (1 + price.run / max(run, 1))
+            fused += price.fold * channels * planes + price.store[apart] * block.filters
+            fused += price.strided * planes * (stride > 1)
+    bank = price.bank + price.number * taps * plan.filters
+    return (fused + price.call / pixels) / (ordinary + bank / pixels)
 
 
 def host_slowness(shape: tuple[int, ...]) -> float:
@@ -68,19 +107,26 @@ def host_slowness(shape: tuple[int, ...]) -> float:
     return _SLOWLY if is_parted else 1.0
 
 
+def _is_folded_ahead(block: Block, lanes: int) -> bool:
+    return lanes < 16 and len(set(block.kind) - {"h"}) == 2 and 2 < block.orbits <= lanes
+
+
 def _has_pixels_in_lanes(
     plan: Plan, block: Block, run: int, taps: int, channels_last: bool, lanes: int, plane: float, stride: int
 ) -> bool:
     """Whether the kernel puts pixels into its lanes, and not orbits; `native/across.h` decides it."""
-    if block.orbits <= lanes // 2:
+    if block.orbits <= lanes // 2 or _is_folded_ahead(block, lanes):
         return True
     if plan.inputs is None and run <= 32:
         if 3 * _padded(block.orbits, lanes) >= 4 * block.orbits:
             return True
+        suits = not channels_last or len(block.kind) == 1
+        if lanes == 8 and block.orbits <= lanes and stride == 1 and run <= 16 and suits:
+            return True
         if channels_last:
             many_planes = len(block.kind) > 1 and taps >= 49 and block.orbits <= 2 * lanes
             return many_planes or (stride > 1 and run <= 4)
-        return plane >= (28 * 28 if run <= 4 else 48 * 48)
+        return plane >= (28 * 28 if run <= 4 else 48 * 48) and (lanes != 8 or run <= 8)
     if plan.inputs is not None and taps == 1 and run <= 64:
         return not channels_last and plane >= 28 * 28
     return plan.inputs is not None and len(block.kind) == 2 and block.orbits <= lanes and run <= 2 * lanes
@@ -88,14 +134,6 @@ def _has_pixels_in_lanes(
 
 def _padded(orbits: int, lanes: int) -> int:
     return -(-orbits // lanes) * lanes
-
-
-def _across(taps: int, orbits: int) -> float:
-    return taps * (-(-orbits // 4) * 4) / _STREAMED
-
-
-def _along(taps: int, orbits: int, run: int, lanes: int) -> float:
-    return taps * _padded(orbits, lanes) / (_NARROW if orbits <= lanes else _FULL) * (1 + _RUN / max(run, 1))
 
 
 def _planes(plan: Plan, kind: str, kernel_size: tuple[int, ...]) -> int:

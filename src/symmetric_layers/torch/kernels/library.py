@@ -19,7 +19,7 @@ from symmetric_layers.torch.kernels.geometry import Geometry
 _Three = ctypes.c_int64 * 3
 _LANES = {"avx512": 16, "avx2": 8, "baseline": 4}  # floats in a vector of every instruction set, the best one first
 _BUDGET = 400 * 1024  # bytes that one thread folds into
-_CACHES = 4 * 1024**2  # bytes of an answer that stay in the caches; larger ones are written past them
+_KEPT, _KEPT_SHORT = 4 * 1024**2, 16 * 1024**2  # bytes of an answer that stay in the caches, as `_caches` says
 
 
 class Task(ctypes.Structure):
@@ -79,6 +79,14 @@ def lanes() -> int:
     return _LANES[sets[0]] if sets else _LANES["baseline"]
 
 
+def _caches() -> int:
+    """Bytes of an answer that stay in the caches; larger ones are written past them.
+
+    Measured where the last cache has 32 MB: vectors as long as a cache line go past it at little cost, others do not.
+    """
+    return _KEPT if lanes() == 16 else _KEPT_SHORT
+
+
 @torch.compiler.assume_constant_result
 def missing() -> str | None:
     """Why there is no compiled kernel, as a clause; None where there is one."""
@@ -128,7 +136,7 @@ def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: 
 
     Filters are contiguous or have their channels last.
     """
-    task = Task(batch=x.shape[0], threads=threads, budget=_BUDGET, caches=_CACHES)
+    task = Task(batch=x.shape[0], threads=threads, budget=_BUDGET, caches=_caches())
     _write(task, geometry)
     _point(task, "in", x)
     _point(task, "out", y)
