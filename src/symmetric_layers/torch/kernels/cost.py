@@ -114,7 +114,7 @@ def _is_folded_ahead(block: Block, lanes: int) -> bool:
 def _has_pixels_in_lanes(
     plan: Plan, block: Block, run: int, taps: int, channels_last: bool, lanes: int, plane: float, stride: int
 ) -> bool:
-    """Whether the kernel puts pixels into its lanes, and not orbits; `native/across.h` decides it."""
+    """Whether the kernel puts pixels into its lanes, and not orbits; `native/choices.h` decides it."""
     if block.orbits <= lanes // 2 or _is_folded_ahead(block, lanes):
         return True
     if plan.inputs is None and run <= 32:
