@@ -27,6 +27,8 @@ from symmetric_layers.letters import axes
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are loaded
+    if find_spec("triton"):
+        import in_order  # noqa: F401
 HERE = pytest.mark.skipif(find_spec("triton") is None, reason="No triton here: install it, `pip install triton`")
 pytestmark = [HERE, pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation:UserWarning")]
 
