@@ -59,7 +59,7 @@ def prepared(case: Case, pictures: tuple[int, ...], filters: tuple[int, ...]) ->
     if not plan.orbits or case.padding_mode != "zeros" or max(bank, span) > _SMALL or _has_two_grids(case):
         return None
     numbers = expand_weight(torch.arange(span, dtype=torch.int32).as_strided(case.filters, filters), plan)
-    last = CHANNELS_LAST[len(case.shape)] if are_channels_last(case.shape, pictures) else torch.contiguous_format
+    last = CHANNELS_LAST[len(case.filters)] if are_channels_last(case.shape, pictures) else torch.contiguous_format
     numbers = numbers.contiguous(memory_format=last)
     biases = None
     if case.biases is not None and case.share_bias:
