@@ -81,26 +81,16 @@ inline void multiply_ahead(int64_t representatives, const float *folded, const f
     multiply_ahead<1, C>(folded, weights, count, sums, padded, fresh);
 }
 
-// Where the weights of an input begin, [chunk][pass][character][input][as listed][representative], from those of its
-// chunk on; `before` and `count` are of the pass and the character.
+// Where the weights of an input begin, counted from those of its chunk and pass: [character][input][as listed].
 inline int64_t weights_ahead(const Ahead &ahead, int character, int64_t inputs, int64_t k) {
     return inputs * ahead.before[character] + k * ahead.count[character];
-}
-
-// Representatives that are summed together.
-template <class Visit> inline void for_each_few(const Program &p, Visit visit) {
-    int64_t count = AHEAD_TOGETHER;
-    for (int64_t first = 0; first < p.task.outputs; first += count) {
-        while (count > p.task.outputs - first) count /= 2;
-        visit(first, count);
-    }
 }
 
 // The weights of an input, from [block][slot][input][WIDTH].
 inline void gather_ahead(const Program &p, const Across &a, const float *packed, int64_t input, float *to) {
     int64_t all = p.task.inputs, piece = input / a.piece * a.piece, within = (input - piece) / a.chunk * a.chunk;
     int64_t inputs = chunk_at(a, within, least(a.piece, all - piece)), first_input = piece + within;
-    for_each_few(p, [&](int64_t first, int64_t count) {
+    for_each_few(p.task.outputs, AHEAD_TOGETHER, [&](int64_t first, int64_t count) {
         const float *block = packed + first / WIDTH * p.slot_count * all * WIDTH + first % WIDTH;
         float *own = to + (first * all + first_input * count) * p.slot_count;
         for (int pass = 0; pass < a.passes; pass++) {
@@ -129,7 +119,7 @@ inline void sum_ahead(const Program &p, const Across &a, const int32_t *places, 
     for (int pass = 0; pass < a.passes; pass++) {
         const Ahead &ahead = a.seen[pass];
         fold_ahead<C>(a, pass, places, inputs, strips, folded);
-        for_each_few(p, [&](int64_t first, int64_t count) {
+        for_each_few(p.task.outputs, AHEAD_TOGETHER, [&](int64_t first, int64_t count) {
             const float *own = weights + (first * all + first_input * count) * p.slot_count + inputs * passed * count;
             for (int c = 0; c < 1 << a.letters; c++)
                 multiply_ahead<C>(count, folded + inputs * ahead.before[c] * C * LANES, own + inputs * ahead.before[c] * count,

@@ -113,12 +113,15 @@ inline Streams streams_for(const Program &p, const Across &a, int64_t representa
 }
 
 // Calls `visit(first, count)` for representatives that are summed together: as many as fit, then half as many.
-template <class Visit> inline void for_each_stream(const Program &p, const Across &a, Visit visit) {
-    int64_t count = streams_of(p.task.mode == 2 ? 0 : a.letters);
-    for (int64_t first = 0; first < p.task.outputs; first += count) {
-        while (count > p.task.outputs - first) count /= 2;
+template <class Visit> inline void for_each_few(int64_t representatives, int64_t count, Visit visit) {
+    for (int64_t first = 0; first < representatives; first += count) {
+        while (count > representatives - first) count /= 2;
         visit(first, count);
     }
+}
+
+template <class Visit> inline void for_each_stream(const Program &p, const Across &a, Visit visit) {
+    for_each_few(p.task.outputs, streams_of(p.task.mode == 2 ? 0 : a.letters), visit);
 }
 
 // The weights of an input where `add_bunch` reads them, representatives that are summed together after one another;
