@@ -129,7 +129,8 @@ def _has_pixels_in_lanes(
         return plane >= (28 * 28 if run <= 4 else 48 * 48) and (lanes != 8 or run <= 8)
     if plan.inputs is not None and taps == 1 and run <= 64:
         return not channels_last and plane >= 28 * 28
-    return plan.inputs is not None and len(block.kind) == 2 and block.orbits <= lanes and run <= 2 * lanes
+    short = 2 * lanes if lanes < 16 else lanes - 1
+    return plan.inputs is not None and len(block.kind) == 2 and block.orbits <= lanes and run <= short
 
 
 def _padded(orbits: int, lanes: int) -> int:

@@ -22,6 +22,9 @@ inline bool is_brief(const Program &p) {
     return t.mode == 0 ? t.inputs <= BRIEF : t.mode == 1 && p.taps == 1 && t.inputs <= BRIEF_TAP;
 }
 
+// Where pixels are not in the lanes; not where both ways have to sum in the same order.
+inline bool suits_pairs(const Program &p) { return !is_brief(p); }
+
 // Measured: where channels lie apart, but for small pictures; where they lie side by side, for strides with very few
 // inputs, whose planes are folded number by number, and for filters with many taps and two letters, which make many planes.
 // Short vectors keep the multipliers waiting if there is one only, and have less to gain if there are more.
@@ -42,15 +45,18 @@ inline bool suits_ahead(const Program &p) {
     return SUMS == 8 && p.bits - p.folded[2] == 2 && t.mode < 2 && t.outputs > SUMS / 4 && t.outputs <= LANES;
 }
 
+enum { SHORT_RUN = LANES < 16 ? 2 * LANES : LANES - 1 };
+
 // Measured: with half of the lanes empty always, with a quarter in lifting layers of few inputs; in others with one vector
-// of representatives for two letters and short runs of inputs. Memory formats have no say there: both get the same bits.
+// of representatives for two letters and short runs of inputs: those of longer ones are paired. Memory formats have no say
+// there: both get the same bits.
 inline bool suits_across(const Program &p) {
     const Task &t = p.task;
     int64_t lanes = up(t.outputs, LANES) * LANES;
     if (t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) < LANES) return false;
     if (t.outputs <= LANES / 2 || suits_ahead(p)) return true;
     if (is_brief(p)) return (t.mode == 0 && 3 * lanes >= 4 * t.outputs) || is_brief_across(p);
-    return t.mode > 0 && t.outputs <= LANES && t.inputs <= 2 * LANES && p.bits == 2;
+    return t.mode > 0 && t.outputs <= LANES && t.inputs <= SHORT_RUN && p.bits == 2;
 }
 
 // Measured: gradients of filters have more to gain from representatives in the lanes.

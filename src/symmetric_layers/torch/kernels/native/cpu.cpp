@@ -56,8 +56,10 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
     Across across = {};
     bool few = false;
     int failed = !prepare(p, *task, in_order, out_order, 0);
+    p.pairs = suits_pairs(p);
     if (!failed && suits_across(p)) {
         few = true;
+        p.pairs = false;
         failed = !prepare_across(p, across, false);
     }
     int64_t gathered = few ? rounded(p.slot_count * task->inputs * task->outputs) : 0;

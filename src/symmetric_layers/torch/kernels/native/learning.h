@@ -46,6 +46,8 @@ inline int learn(Program &p, const float *x, const float *g, float *stored) {
     Across across = {};
     int64_t padded = up(task->outputs, LANES) * LANES;
     bool few = suits_dots(p);
+    p.pairs = !few;
+    int64_t together = p.is_paired(p.blocks - 1) ? 2 : 1;  // only the last block has room for pairs
     int failed = few && !prepare_across(p, across, true);
     int threads = threads_now(task->threads);
     int64_t products = failed ? 0 : p.slot_count * task->inputs, gathered = rounded(products * padded);
@@ -71,9 +73,12 @@ inline int learn(Program &p, const float *x, const float *g, float *stored) {
                         : learn_tile(p, number, x, g, padded, mine, desk);
             }
 #pragma omp for schedule(static)
-            for (int64_t i = 0; i < products; i++)
-                few ? add_lanes(p, own_sums, threads, floats, padded, i, all)
-                    : add_threads(own_sums, threads, floats, padded, i, all);
+            for (int64_t i = 0; i < products / together; i++) {
+                for (int64_t one = i * together; one < (i + 1) * together; one++)
+                    few ? add_lanes(p, own_sums, threads, floats, padded, one, all)
+                        : add_threads(own_sums, threads, floats, padded, one, all);
+                if (together == 2) part_pair(all + 2 * i * padded + (p.blocks - 1) * WIDTH, padded);
+            }
 #pragma omp for schedule(static)
             for (int64_t first = 0; first < task->outputs; first += LANES)
                 if (ready) unpack(p, all, padded, first, stored, filters);

@@ -15,8 +15,9 @@ struct Operands {
     bool fresh;             // nothing was summed before
 };
 
-// K: how many inputs there are, if few and fresh, so that all of a slot is known beforehand; otherwise 0.
-template <int R, int C, int K = 0>
+// K: how many inputs there are, if few and fresh, so that all of a slot is known beforehand; otherwise 0. PAIRED: two
+// inputs share the vectors.
+template <int R, int C, int K = 0, bool PAIRED = false>
 __attribute__((noinline)) void multiply(const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
     Vector sum[R][C];
     for (int r = 0; r < R; r++)
@@ -29,11 +30,11 @@ __attribute__((noinline)) void multiply(const Operands &o, const Tile &tile, int
         const float *from[R];
         for (int r = 0; r < R; r++) from[r] = base + at[r];
 #pragma GCC unroll 4
-        for (int64_t k = 0; k < (K ? K : o.inputs); k++, weights += WIDTH) {
+        for (int64_t k = 0; k < (K ? K : o.inputs); k += PAIRED ? 2 : 1, weights += WIDTH) {
             Vector w[C];
             for (int c = 0; c < C; c++) w[c] = load(weights + c * LANES);
             for (int r = 0; r < R; r++) {
-                Vector x = splat(from[r][k]);
+                Vector x = PAIRED ? splat_pair(from[r] + k) : splat(from[r][k]);
                 for (int c = 0; c < C; c++) sum[r][c] += w[c] * x;
             }
         }
@@ -69,13 +70,34 @@ template <int C> inline void multiply_rows(int64_t rows, const Operands &o, cons
     }
 }
 
+inline void multiply_paired(int64_t rows, const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
+    switch (rows) {
+    case 1: return multiply<1, COLUMNS, 0, true>(o, tile, pixel, sums);
+    case 2: return multiply<2, COLUMNS, 0, true>(o, tile, pixel, sums);
+    case 3: return multiply<3, COLUMNS, 0, true>(o, tile, pixel, sums);
+    case 4: return multiply<4, COLUMNS, 0, true>(o, tile, pixel, sums);
+    case 5: return multiply<5, COLUMNS, 0, true>(o, tile, pixel, sums);
+    case 6: return multiply<6, COLUMNS, 0, true>(o, tile, pixel, sums);
+    default: return multiply<ROWS, COLUMNS, 0, true>(o, tile, pixel, sums);
+    }
+}
+
+// What was summed apart for paired inputs, for some pixels.
+inline void join_pairs(int64_t pixels, float *sums) {
+    for (float *end = sums + pixels * WIDTH; sums != end; sums += WIDTH) {
+        Vector first = load(sums), second = load(sums + LANES);
+        store(sums, even(first, second) + odd(first, second));
+    }
+}
+
 // Some pixels of a tile, one block of outputs, the slots of one group; piece by piece, in the same order everywhere.
 inline void multiply_group(const Program &p, const Tile &tile, Run pixels, int group, int64_t block, const float *packed,
                            float *sums) {
     const Task &t = p.task;
     const float *weights = packed + block * p.slot_count * t.inputs * WIDTH;
-    bool narrow = t.outputs - block * WIDTH <= LANES;
-    int64_t piece = up(t.inputs, up(t.inputs, CHUNK)), together = most(CHUNK / t.inputs, 1);
+    bool paired = p.is_paired(block), narrow = p.is_narrow(block) && !paired;
+    auto work = paired ? multiply_paired : narrow ? multiply_rows<1> : multiply_rows<2>;
+    int64_t step = paired ? 2 : 1, piece = up(up(t.inputs, up(t.inputs, CHUNK)), step) * step, together = most(CHUNK / t.inputs, 1);
     Operands o = {nullptr, 0, 0, 0, nullptr, true};
     if (p.start[group] == p.start[group + 1])  // filters of one tap are even: nothing is odd
         memset(sums, 0, sizeof(float) * (pixels.to - pixels.from) * WIDTH);
@@ -84,26 +106,34 @@ inline void multiply_group(const Program &p, const Tile &tile, Run pixels, int g
         o.count = (int)least(together, p.start[group + 1] - s);
         for (o.first = 0; o.first < t.inputs; o.first += piece, o.fresh = false) {
             o.inputs = least(piece, t.inputs - o.first);
-            o.weights = weights + (s * t.inputs + o.first) * WIDTH;
+            o.weights = weights + (s * t.inputs + o.first) * (paired ? WIDTH / 2 : (int)WIDTH);
             Run run = o.fresh || o.count > 1 ? pixels : both(pixels, inside(p, tile, *o.slots));
             each_group(run.to - run.from, narrow ? NARROW_ROWS : (int)ROWS, [&](int64_t at, int64_t rows) {
-                float *own = sums + (run.from + at - pixels.from) * WIDTH;
-                narrow ? multiply_rows<1>(rows, o, tile, run.from + at, own)
-                       : multiply_rows<2>(rows, o, tile, run.from + at, own);
+                work(rows, o, tile, run.from + at, sums + (run.from + at - pixels.from) * WIDTH);
             });
         }
     }
+    if (paired) join_pairs(pixels.to - pixels.from, sums);
 }
 
 // --- Gradients of the weights: sums over the pixels of a tile ---------------------------------------------------------
 
-template <int R, int C>
-__attribute__((noinline)) void outer(const float *from, const int32_t *at, int64_t pixels, const float *gradients, int64_t padded, float *sums) {
+// Pictures at some pixels, and characters of gradients there.
+struct Outer {
+    const float *from;
+    const int32_t *at;
+    int64_t pixels;
+    const float *gradients;
+    int64_t padded;
+};
+
+template <int R, int C> __attribute__((noinline)) void outer(const Outer &o, float *sums) {
     Vector sum[R][C];
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) sum[r][c] = load(sums + r * padded + c * LANES);
-    for (int64_t pixel = 0; pixel < pixels; pixel++, gradients += padded) {
-        const float *x = from + at[pixel];
+        for (int c = 0; c < C; c++) sum[r][c] = load(sums + r * o.padded + c * LANES);
+    const float *gradients = o.gradients;
+    for (int64_t pixel = 0; pixel < o.pixels; pixel++, gradients += o.padded) {
+        const float *x = o.from + o.at[pixel];
         Vector g[C];
         for (int c = 0; c < C; c++) g[c] = load(gradients + c * LANES);
         for (int r = 0; r < R; r++) {
@@ -112,20 +142,49 @@ __attribute__((noinline)) void outer(const float *from, const int32_t *at, int64
         }
     }
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) store(sums + r * padded + c * LANES, sum[r][c]);
+        for (int c = 0; c < C; c++) store(sums + r * o.padded + c * LANES, sum[r][c]);
 }
 
-template <int C>
-inline void outer_rows(int64_t rows, const float *from, const int32_t *at, int64_t pixels, const float *gradients,
-                       int64_t padded, float *sums) {
+// One vector of representatives and R pairs of inputs, which share vectors: those of even representatives, then of odd.
+template <int R> __attribute__((noinline)) void outer_paired(const Outer &o, float *sums) {
+    Vector sum[R][2];
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < 2; c++) sum[r][c] = load(sums + (2 * r + c) * o.padded);
+    const float *gradients = o.gradients;
+    for (int64_t pixel = 0; pixel < o.pixels; pixel++, gradients += o.padded) {
+        const float *x = o.from + o.at[pixel];
+        Vector even_ones = even_twice(load(gradients)), odd_ones = odd_twice(load(gradients));
+        for (int r = 0; r < R; r++) {
+            Vector pair = splat_pair(x + 2 * r);
+            sum[r][0] += even_ones * pair;
+            sum[r][1] += odd_ones * pair;
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < 2; c++) store(sums + (2 * r + c) * o.padded, sum[r][c]);
+}
+
+template <int C> inline void outer_rows(int64_t rows, const Outer &o, float *sums) {
     switch (rows) {
-    case 1: return outer<1, C>(from, at, pixels, gradients, padded, sums);
-    case 2: return outer<2, C>(from, at, pixels, gradients, padded, sums);
-    case 3: return outer<3, C>(from, at, pixels, gradients, padded, sums);
-    case 4: return outer<4, C>(from, at, pixels, gradients, padded, sums);
-    case 5: return outer<5, C>(from, at, pixels, gradients, padded, sums);
-    case 6: return outer<6, C>(from, at, pixels, gradients, padded, sums);
-    default: return outer<ROWS, C>(from, at, pixels, gradients, padded, sums);
+    case 1: return outer<1, C>(o, sums);
+    case 2: return outer<2, C>(o, sums);
+    case 3: return outer<3, C>(o, sums);
+    case 4: return outer<4, C>(o, sums);
+    case 5: return outer<5, C>(o, sums);
+    case 6: return outer<6, C>(o, sums);
+    default: return outer<ROWS, C>(o, sums);
+    }
+}
+
+inline void outer_pairs(int64_t pairs, const Outer &o, float *sums) {
+    switch (pairs) {
+    case 1: return outer_paired<1>(o, sums);
+    case 2: return outer_paired<2>(o, sums);
+    case 3: return outer_paired<3>(o, sums);
+    case 4: return outer_paired<4>(o, sums);
+    case 5: return outer_paired<5>(o, sums);
+    case 6: return outer_paired<6>(o, sums);
+    default: return outer_paired<ROWS>(o, sums);
     }
 }
 
@@ -139,15 +198,25 @@ inline void outer_products(const Program &p, const Tile &tile, const float *grad
             const float *from = (slot.direct ? tile.regions : tile.planes) + slot.offset;
             const int32_t *at = slot.direct ? tile.region_at : tile.plane_at;
             Run run = inside(p, tile, slot);
-            int64_t pixels = run.to - run.from;
-            for (int64_t n = 0; n < padded; n += WIDTH)
-                each_group(t.inputs, ROWS, [&](int64_t k, int64_t rows) {
-                    const float *g = gradients + group * group_pitch + run.from * padded + n;
-                    float *to = sums + (s * t.inputs + k) * padded + n;
-                    padded - n <= LANES ? outer_rows<1>(rows, from + k, at + run.from, pixels, g, padded, to)
-                                        : outer_rows<2>(rows, from + k, at + run.from, pixels, g, padded, to);
+            for (int64_t block = 0; block < p.blocks; block++) {
+                Outer o = {from, at + run.from, run.to - run.from,
+                           gradients + group * group_pitch + run.from * padded + block * WIDTH, padded};
+                bool paired = p.is_paired(block);
+                auto work = paired ? outer_pairs : p.is_narrow(block) ? outer_rows<1> : outer_rows<2>;
+                int64_t inputs = paired ? 2 : 1;
+                each_group(t.inputs / inputs, ROWS, [&](int64_t k, int64_t rows) {
+                    o.from = from + k * inputs;
+                    work(rows, o, sums + (s * t.inputs + k * inputs) * padded + block * WIDTH);
                 });
+            }
         }
+}
+
+// Sums of two inputs that shared vectors, put apart.
+inline void part_pair(float *sums, int64_t padded) {
+    Vector even_ones = load(sums), odd_ones = load(sums + padded);
+    store(sums, even_of_both(even_ones, odd_ones));
+    store(sums + padded, odd_of_both(even_ones, odd_ones));
 }
 
 }  // namespace

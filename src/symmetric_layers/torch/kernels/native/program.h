@@ -43,6 +43,7 @@ struct Program {
     Fold *folds;
     Slot *slots;
     Recipe *recipes;
+    bool pairs;                 // where representatives leave half of a block empty, inputs may be paired there
     int fold_count, slot_count, start[MEMBERS + 1];  // slots of a group stand side by side
 
     int64_t box_pixels() const { return box[0] * box[1] * box[2]; }
@@ -52,6 +53,9 @@ struct Program {
     int64_t pixel_floats(int64_t inputs, int64_t gradients) const {
         return (planes + in_members) * inputs + groups * (WIDTH + gradients);
     }
+    // One vector of representatives: two inputs side by side, whose products are summed apart, make two of it.
+    bool is_narrow(int64_t block) const { return task.outputs - block * WIDTH <= LANES; }
+    bool is_paired(int64_t block) const { return pairs && is_narrow(block) && task.inputs % 2 == 0; }
     int64_t packed_floats() const { return blocks * slot_count * task.inputs * WIDTH; }
 };
 

@@ -14,7 +14,10 @@ inline void turn_pixels(const Picture &s, const int32_t *place, int64_t pitch, c
     int64_t step = s.position[2], x = 0, beyond = up(LANES - channels, step);  // pixels that are read as well
     for (; x + LANES + beyond <= count; x += LANES) {
         Vector square[LANES];
-        for (int r = 0; r < LANES; r++) square[r] = load(row + (x + r) * step);
+        for (int r = 0; r < LANES; r++) {
+            square[r] = load(row + (x + r) * step);
+            __builtin_prefetch(row + (x + r) * step + s.position[1]);  // far caches do not see what comes next by themselves
+        }
         lace<LANES>(square);
         for (int64_t r = 0; r < channels; r++) store(rows[r] + x, square[r]);
     }

@@ -15,7 +15,7 @@ struct Cut {
     int64_t piece, box[3], time;
 };
 
-enum { BRING = 12 };       // products that take as long as bringing one number in and folding it along its row
+enum { BRING = LANES < 16 ? 12 : 24 };  // products that take as long as bringing one number in and folding it along its row
 enum { AGAIN = 4 };        // inputs whose products take as long as loading and storing all sums for another piece
 enum { SHORT = 48 };       // pixels whose products take as long as that for another run of pixels, where filters learn
 enum { EVEN_SPLIT = 16 };  // one of so many tiles is the time that one thread waits for another at the end

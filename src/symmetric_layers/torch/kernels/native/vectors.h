@@ -34,15 +34,32 @@ inline Vector splat(float value) {
 #undef SAME
 }
 
-// Two vectors laced together, lower and upper half; the even and the odd places of two vectors.
+// Two numbers side by side, again and again.
+inline Vector splat_pair(const float *from) {
+    typedef int64_t Pairs __attribute__((vector_size(LANES * 4)));
+    int64_t pair;
+    memcpy(&pair, from, sizeof pair);
+    return (Vector)(pair | Pairs{});
+}
+
+// Two vectors laced together, lower and upper half; the even and the odd places of two vectors; the even and the odd
+// places of one, twice each, and laced together.
 #define LOW(i) ((i) / 2 + (i) % 2 * LANES)
 #define HIGH(i) (LANES / 2 + (i) / 2 + (i) % 2 * LANES)
 #define EVEN(i) (2 * (i))
 #define ODD(i) (2 * (i) + 1)
+#define EVEN_TWICE(i) ((i) / 2 * 2)
+#define ODD_TWICE(i) ((i) / 2 * 2 + 1)
+#define EVEN_OF_BOTH(i) ((i) / 2 * 2 + (i) % 2 * LANES)
+#define ODD_OF_BOTH(i) ((i) / 2 * 2 + 1 + (i) % 2 * LANES)
 inline Vector low(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(LOW)); }
 inline Vector high(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(HIGH)); }
 inline Vector even(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(EVEN)); }
 inline Vector odd(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(ODD)); }
+inline Vector even_twice(Vector a) { return __builtin_shufflevector(a, a, EACH(EVEN_TWICE)); }
+inline Vector odd_twice(Vector a) { return __builtin_shufflevector(a, a, EACH(ODD_TWICE)); }
+inline Vector even_of_both(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(EVEN_OF_BOTH)); }
+inline Vector odd_of_both(Vector a, Vector b) { return __builtin_shufflevector(a, b, EACH(ODD_OF_BOTH)); }
 
 // N rows are read column by column afterwards; N = LANES transposes a square. `unlace` undoes it.
 template <int N> inline void lace(Vector *rows) {

@@ -119,37 +119,60 @@ inline void write_filters(const Program &p, const Filters &f, const float *room,
     }
 }
 
+template <int N> inline void mix_taps(const Recipe &r, const float *from, int64_t taps, Vector *v) {
+    for (int j = 0; j < N; j++) v[j] = load(from + (r.member[j] * taps + r.tap[j]) * WIDTH) * splat(1.0f / N);
+    butterfly<N>(v);
+}
+
 template <int N> inline void pack_recipe(const Recipe &r, const float *from, int64_t taps, float *to, int64_t pitch) {
     for (int lane = 0; lane < WIDTH; lane += LANES) {
         Vector v[N];
-        for (int j = 0; j < N; j++)
-            v[j] = load(from + (r.member[j] * taps + r.tap[j]) * WIDTH + lane) * splat(1.0f / N);
-        butterfly<N>(v);
+        mix_taps<N>(r, from + lane, taps, v);
         for (int j = 0; j < N; j++) store(to + r.slot[j] * pitch + lane, v[j]);
     }
 }
 
-inline void pack_input(const Program &p, const float *from, float *to, int64_t pitch) {
-    for (int64_t tap = 0; tap < p.taps; tap++) {
-        const Recipe &r = p.recipes[tap];
-        if (r.count == 1) pack_recipe<1>(r, from, p.taps, to, pitch);
-        if (r.count == 2) pack_recipe<2>(r, from, p.taps, to, pitch);
-        if (r.count == 4) pack_recipe<4>(r, from, p.taps, to, pitch);
-        if (r.count == 8) pack_recipe<8>(r, from, p.taps, to, pitch);
+// Two inputs, `next` floats apart, laced together.
+template <int N> inline void pack_pair(const Recipe &r, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
+    Vector one[N], two[N];
+    mix_taps<N>(r, from, taps, one);
+    mix_taps<N>(r, from + next, taps, two);
+    for (int j = 0; j < N; j++) {
+        store(to + r.slot[j] * pitch, low(one[j], two[j]));
+        store(to + r.slot[j] * pitch + LANES, high(one[j], two[j]));
     }
 }
 
-// Packed: [block][slot][input][WIDTH]; one share of the inputs of a block.
+template <int N> inline void pack_taps(const Recipe &r, bool paired, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
+    paired ? pack_pair<N>(r, from, next, taps, to, pitch) : pack_recipe<N>(r, from, taps, to, pitch);
+}
+
+// One input, or two of them.
+inline void pack_inputs(const Program &p, bool paired, const float *from, int64_t next, float *to, int64_t pitch) {
+    for (int64_t tap = 0; tap < p.taps; tap++) {
+        const Recipe &r = p.recipes[tap];
+        if (r.count == 1) pack_taps<1>(r, paired, from, next, p.taps, to, pitch);
+        if (r.count == 2) pack_taps<2>(r, paired, from, next, p.taps, to, pitch);
+        if (r.count == 4) pack_taps<4>(r, paired, from, next, p.taps, to, pitch);
+        if (r.count == 8) pack_taps<8>(r, paired, from, next, p.taps, to, pitch);
+    }
+}
+
+// Packed: [block][slot][input][WIDTH], or, paired, [slot][pair of inputs][WIDTH]; one share of the inputs of a block.
 inline void pack_share(const Program &p, const float *stored, int64_t block, int64_t share, int64_t shares, float *packed,
                        float *room) {
     Filters f = filters_of(p);
-    int64_t pitch = p.task.inputs * WIDTH, step = f.inputs_at_once(), size = f.members * f.taps * WIDTH;
-    int64_t each = up(up(p.task.inputs, step), shares) * step, end = least((share + 1) * each, p.task.inputs);
-    float *to = packed + block * p.slot_count * pitch;
+    bool paired = p.is_paired(block);
+    int64_t all = p.task.inputs, together = paired ? 2 : 1, once = f.inputs_at_once(), step = most(once, together);
+    int64_t size = f.members * f.taps * WIDTH, width = WIDTH / together;
+    int64_t each = up(up(all, step), shares) * step, end = least((share + 1) * each, all);
+    float *to = packed + block * p.slot_count * all * WIDTH;
     for (int64_t k = share * each; k < end; k += step) {
-        int64_t inputs = least(step, p.task.inputs - k);
-        read_filters(p, f, stored, block, k, inputs, room);
-        for (int64_t i = 0; i < inputs; i++) pack_input(p, room + i * size, to + (k + i) * WIDTH, pitch);
+        int64_t inputs = least(step, all - k);
+        for (int64_t i = 0; i < inputs; i += once)
+            read_filters(p, f, stored, block, k + i, least(once, inputs - i), room + i * size);
+        for (int64_t i = 0; i < inputs; i += together)
+            pack_inputs(p, paired, room + i * size, size, to + (k + i) * width, all * width);
     }
 }
 
