@@ -16,7 +16,7 @@ enum { SUMS = 8 };
 
 // Lifting layers of few inputs, and deep ones of one tap: both ways sum a pixel's products in the same order, so that
 // either may be taken.
-enum { BRIEF = 32, BRIEF_TAP = 64, LARGE_PLANE = 48 * 48, PLANE = 28 * 28, WIDE_KERNEL = 49 };
+enum { BRIEF_TAP = 64, LARGE_PLANE = 48 * 48, PLANE = 28 * 28, WIDE_KERNEL = 49 };
 inline bool is_brief(const Program &p) {
     const Task &t = p.task;
     return t.mode == 0 ? t.inputs <= BRIEF : t.mode == 1 && p.taps == 1 && t.inputs <= BRIEF_TAP;

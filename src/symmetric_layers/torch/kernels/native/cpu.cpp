@@ -3,12 +3,12 @@
 // This file is compiled once per instruction set; NAME says under which names it is found.
 
 #include "learning.h"
+#include "stems.h"
 #include "unpools.h"
 
 namespace {
 
-enum { STRETCH_STORED = 16 * ROWS };  // pixels whose sums stay in the first cache until they are stored,
-enum { LIGHT = 4096 };                 // where so many weights or fewer are multiplied again for the next ones
+enum { STRETCH_STORED = 16 * ROWS };  // pixels whose sums stay in the first cache until they are stored
 
 // The answers of some pixels of a tile, picture after picture.
 inline void store_part(const Program &p, const Desk &desk, Run part, int64_t group_pitch, int64_t block,
@@ -27,8 +27,10 @@ inline void store_part(const Program &p, const Desk &desk, Run part, int64_t gro
 
 inline void answer_tile(const Program &p, int64_t number, const float *x, const float *packed, const float *bias,
                         float *y, Desk &desk) {
-    place_tile(p, number, desk.tile);
+    place_box(p, number, desk.tile);
     fill_tile(p, x, desk.tile);
+    if (p.stem) return answer_stem_tile(p, desk.tile, packed, bias, y);
+    place_pixels(p, desk.tile);
     int64_t pixels = desk.tile.pixels;
     int64_t stretch = p.slot_count * p.task.inputs * WIDTH <= LIGHT ? least(pixels, STRETCH_STORED) : pixels;
     int64_t group_pitch = (stretch + ROWS) * WIDTH;

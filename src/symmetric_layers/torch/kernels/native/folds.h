@@ -106,21 +106,30 @@ inline void place_box(const Program &p, int64_t number, Tile &tile) {
     tile.pictures = least(p.pictures, p.task.batch - tile.first_picture);
 }
 
-inline void place_tile(const Program &p, int64_t number, Tile &tile) {
-    place_box(p, number, tile);
+// Where a pixel of a box begins to read: in the regions, and in the planes.
+struct Place {
+    int64_t region, plane;
+};
+
+inline Place place_of(const Program &p, int64_t picture, int64_t z, int64_t y, int64_t x) {
+    Place place = {picture * p.region_floats(), picture * p.planes * p.plane_floats};
+    int64_t at[3] = {z, y, x};
+    for (int a = 0; a < 3; a++) {
+        place.region += at[a] * p.task.stride[a] * p.region_pitch[a];
+        place.plane += at[a] * (p.folded[a] ? 1 : p.task.stride[a]) * p.plane_pitch[a];
+    }
+    return place;
+}
+
+inline void place_pixels(const Program &p, Tile &tile) {
     int64_t pixel = 0;
     for (int64_t n = 0; n < tile.pictures; n++)
         for (int64_t z = 0; z < tile.extent[0]; z++)
             for (int64_t y = 0; y < tile.extent[1]; y++)
                 for (int64_t x = 0; x < tile.extent[2]; x++, pixel++) {
-                    int64_t at[3] = {z, y, x};
-                    int64_t region = n * p.region_floats(), plane = n * p.planes * p.plane_floats;
-                    for (int a = 0; a < 3; a++) {
-                        region += at[a] * p.task.stride[a] * p.region_pitch[a];
-                        plane += at[a] * (p.folded[a] ? 1 : p.task.stride[a]) * p.plane_pitch[a];
-                    }
-                    tile.region_at[pixel] = (int32_t)region;
-                    tile.plane_at[pixel] = (int32_t)plane;
+                    Place place = place_of(p, n, z, y, x);
+                    tile.region_at[pixel] = (int32_t)place.region;
+                    tile.plane_at[pixel] = (int32_t)place.plane;
                 }
     tile.pixels = pixel;
 }

@@ -24,7 +24,8 @@ inline void bring_gradients(const Program &p, const float *g, int64_t padded, De
 
 inline void learn_tile(const Program &p, int64_t number, const float *x, const float *g, int64_t padded, float *sums,
                        Desk &desk) {
-    place_tile(p, number, desk.tile);
+    place_box(p, number, desk.tile);
+    place_pixels(p, desk.tile);
     fill_tile(p, x, desk.tile);
     bring_gradients(p, g, padded, desk);
     outer_products(p, desk.tile, desk.gradients, p.tile_pixels() * padded, padded, sums);

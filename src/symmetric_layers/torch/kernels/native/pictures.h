@@ -152,11 +152,16 @@ struct Answer {
     int64_t group_pitch, pixels, first, count;
 };
 
-template <int M> inline void mirror_sums(const Answer &a, int64_t pixel, int64_t lane, Vector *v) {
-    for (int g = 0; g < M; g++) v[g] = load(a.sums + g * a.group_pitch + pixel * WIDTH + lane);
-    v[0] += a.bias ? load(a.bias + lane) : Vector{};  // at least zero is added: no sum is a negative zero
+// Sums of characters become those of members.
+template <int M> inline void mirror_characters(Vector bias, Vector *v) {
+    v[0] += bias;  // at least zero is added: no sum is a negative zero
     for (int g = 1; g < M; g++) v[g] += Vector{};
     butterfly<M>(v);
+}
+
+template <int M> inline void mirror_sums(const Answer &a, int64_t pixel, int64_t lane, Vector *v) {
+    for (int g = 0; g < M; g++) v[g] = load(a.sums + g * a.group_pitch + pixel * WIDTH + lane);
+    mirror_characters<M>(a.bias ? load(a.bias + lane) : Vector{}, v);
 }
 
 // How the answer of a call is written, which begins at `y`.
@@ -168,20 +173,24 @@ inline Keeping keeping_for(const Program &p, const float *y) {
     return t.batch * channels * pixels * 4 > t.caches && is_touched(y, span) ? PASSING : WRITING;
 }
 
+// The members of LANES representatives, or of `count` if these are fewer, side by side.
+template <int M> inline void store_laced(const Program &p, Vector *v, float *to, int64_t count) {
+    lace<M>(v);
+    int64_t wanted = least(count, LANES) * M;
+    for (int g = 0; g < M; g++)
+        if (wanted >= (g + 1) * LANES)
+            keep(to + g * LANES, v[g], p.keeping);
+        else if (wanted > g * LANES)
+            keep_some(to + g * LANES, v[g], wanted - g * LANES, p.keeping);
+}
+
 template <int M> inline void store_channels_last(const Program &p, const Answer &a) {
     int64_t step = p.task.out_position[2];
     for (int64_t pixel = 0; pixel < a.pixels; pixel++)
         for (int64_t lane = 0; lane < a.count; lane += LANES) {
             Vector v[M];
             mirror_sums<M>(a, pixel, lane, v);
-            lace<M>(v);
-            float *to = a.to + pixel * step + (a.first + lane) * M;
-            int64_t wanted = least(a.count - lane, LANES) * M;
-            for (int g = 0; g < M; g++)
-                if (wanted >= (g + 1) * LANES)
-                    keep(to + g * LANES, v[g], p.keeping);
-                else if (wanted > g * LANES)
-                    keep_some(to + g * LANES, v[g], wanted - g * LANES, p.keeping);
+            store_laced<M>(p, v, a.to + pixel * step + (a.first + lane) * M, a.count - lane);
         }
 }
 

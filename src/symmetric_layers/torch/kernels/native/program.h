@@ -6,7 +6,9 @@
 
 namespace {
 
-enum { FEW = 4 };  // inputs that are so few that code of its own is worth it
+enum { FEW = 4 };       // inputs that are so few that code of its own is worth it
+enum { BRIEF = 32 };    // inputs of lifting layers that are summed in the same order wherever pixels are
+enum { LIGHT = 4096 };  // weights that stay in the first cache
 
 // Places in the input whose sums and differences become planes.
 struct Fold {
@@ -43,6 +45,7 @@ struct Program {
     Fold *folds;
     Slot *slots;
     Recipe *recipes;
+    bool stem;                  // few inputs, channels of answers side by side: as `stems.h` says, where pixels are not in the lanes
     bool pairs;                 // where representatives leave half of a block empty, inputs may be paired there
     int fold_count, slot_count, start[MEMBERS + 1];  // slots of a group stand side by side
 
@@ -51,7 +54,7 @@ struct Program {
     int64_t region_floats() const { return in_members * member_pitch; }
     // Of the scratch, for a pixel of a tile of so many inputs. `gradients`: of a pixel, for every character.
     int64_t pixel_floats(int64_t inputs, int64_t gradients) const {
-        return (planes + in_members) * inputs + groups * (WIDTH + gradients);
+        return (planes + in_members) * inputs + (stem ? 0 : groups * (WIDTH + gradients));
     }
     // One vector of representatives: two inputs side by side, whose products are summed apart, make two of it.
     bool is_narrow(int64_t block) const { return task.outputs - block * WIDTH <= LANES; }
@@ -191,12 +194,14 @@ inline void plan_recipes(Program &p) {
 
 // Pixels of a tile: fewer would not be worth loading the weights, or their gradients, which are stored as well.
 enum { FEWEST = 4 * ROWS, ENOUGH = 64 };
+enum { STEM_BUDGET = 16 * 1024 };  // bytes: tiles of stems stay in the first cache
 
 // A box is as many rows (of as many planes, of as many pictures) as fill the budget, split evenly.
 inline void cut_boxes(Program &p, int64_t floats_per_pixel) {
     const Task &t = p.task;
     int64_t all = t.batch * t.answer[0] * t.answer[1] * t.answer[2];
-    int64_t left = least(t.budget / 4 / floats_per_pixel, up(all, t.threads * 2));
+    int64_t budget = p.stem ? least(t.budget, STEM_BUDGET) : t.budget;
+    int64_t left = least(budget / 4 / floats_per_pixel, up(all, t.threads * 2));
     left = most(left, FEWEST);
     for (int a = 2; a >= 0; a--) {
         p.boxes[a] = up(t.answer[a], most(left, 1));
@@ -248,6 +253,14 @@ inline void letters_of(Program &p) {
     p.deep = p.task.mode == 1;
 }
 
+// Measured: very few inputs; with long vectors more, where a block's weights stay in the first cache beside what they are
+// multiplied with.
+inline bool is_stem(const Program &p) {
+    const Task &t = p.task;
+    bool light = t.inputs <= FEW || (LANES == 16 && p.taps * t.inputs * least(t.outputs, WIDTH) <= LIGHT);
+    return t.mode == 0 && p.bits && t.inputs <= BRIEF && light && t.out_channel == 1 && p.out_laced;
+}
+
 // `gradients`: of a pixel, for every character. False where there is no memory.
 inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const int32_t *out_order, int64_t gradients) {
     p.task = task;
@@ -257,6 +270,7 @@ inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const
     p.in_laced = is_laced(in_order, p.in_members, task.inputs);
     p.out_laced = is_laced(out_order, p.out_members, task.outputs);
     p.taps = task.kernel[0] * task.kernel[1] * task.kernel[2];
+    p.stem = !gradients && is_stem(p);
     p.blocks = up(task.outputs, WIDTH);
     p.folds = (Fold *)malloc(sizeof(Fold) * p.taps * MEMBERS);
     p.slots = (Slot *)malloc(sizeof(Slot) * p.taps * MEMBERS);

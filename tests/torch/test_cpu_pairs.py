@@ -1,0 +1,57 @@
+"""The fused kernel where one vector of representatives is left: two inputs side by side share the vectors."""
+
+import pytest
+import torch
+from test_cpu import agrees, instruction_set, last, poison_scratch  # noqa: F401
+from test_cpu_shapes import conv, random
+from test_folded import mirrors_bitwise, same_bits
+
+from symmetric_layers.torch.kernels import library
+
+pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
+
+
+@pytest.fixture(autouse=True)
+def _poisoned():
+    """Memory that nobody has written to holds NaN."""
+    torch.use_deterministic_algorithms(True)
+    poison_scratch()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+# one vector of 16, 8 or 4 floats, whole or with lanes that are empty, alone or behind whole blocks
+ORBITS = [3, 4, 7, 8, 12, 16, 20, 44]
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["lifting", "deep"])
+@pytest.mark.parametrize("inputs", [33, 34, 66])
+@pytest.mark.parametrize("orbits", ORBITS)
+def test_answers_and_gradients(instruction_set, orbits, inputs, deep):  # noqa: F811
+    layer = conv(2, inputs, orbits, 3, deep, padding=1)
+    x = random(2, layer.in_channels, 5, 3)
+    agrees(layer, x)
+    agrees(layer, last(x))
+    assert same_bits(layer(x), layer(last(x)))
+    for letter in "hv":
+        assert mirrors_bitwise(layer, x, letter, "cpu")
+
+
+@pytest.mark.parametrize("inputs", [514, 1030])
+def test_in_pieces(instruction_set, inputs):  # noqa: F811
+    """Pieces of inputs hold whole pairs."""
+    layer = conv(1, inputs, 7, 3, padding=1)
+    x = random(2, inputs, 9)
+    agrees(layer, x)
+    assert mirrors_bitwise(layer, x, "h", "cpu")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_stays_in_its_pixels(instruction_set, value):  # noqa: F811
+    layer = conv(2, 34, 7, 1)
+    x = random(1, 34, 3, 4)
+    x[0, 33, 1, 2] = value
+    with torch.no_grad():
+        found = layer(x).isfinite().all(1)
+    assert found.sum() == found.numel() - 1
+    assert not found[0, 1, 2]
