@@ -58,13 +58,21 @@ def side_by_side(candidates: dict[str, Callable[[], object]], rounds: int = ROUN
     return times
 
 
+def _known(what: str) -> str:
+    known = pathlib.Path("/proc/cpuinfo")
+    cpuinfo = known.read_text().splitlines() if known.exists() else []
+    return next((line.split(":")[1].strip() for line in cpuinfo if line.startswith(what)), "")
+
+
+def maker() -> str:
+    """Who made the processor, as it says itself; empty where nothing says so."""
+    return _known("vendor_id")
+
+
 def machine() -> str:
     """The processor and the commit, for the line above a table."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    known = pathlib.Path("/proc/cpuinfo")
-    cpuinfo = known.read_text().splitlines() if known.exists() else []
-    names = [line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, commit {commit or 'unknown'}"
+    return f"{_known('model name') or platform.processor()}, commit {commit or 'unknown'}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from clock import GOES_BACK, Times, machine, memory_stays, put, side_by_side, table
+from clock import GOES_BACK, Times, machine, maker, memory_stays, put, side_by_side, table
 from monai.networks.nets import BasicUNet, DynUNet
 from torch import Tensor
 from transformers import ResNetConfig, ResNetForImageClassification
@@ -254,6 +254,14 @@ def training() -> str:
 
 PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others, "cleared": cleared, "pools": pools,
          "networks": networks, "training": training}  # fmt: skip
+
+
+def place() -> str:
+    """Which table of the page is this machine's: of its instruction set, and of AVX-512 by whom it multiplies."""
+    instructions = library.instruction_sets()[0]
+    return f"folding-{instructions}{'-intel' if instructions == 'avx512' and maker() == 'GenuineIntel' else ''}"
+
+
 README = pathlib.Path(ours.__file__).parent / "kernels" / "README.md"
 
 
@@ -278,7 +286,7 @@ def main() -> None:
         parts.append(f"{PARTS[part].__doc__}\n\n{PARTS[part]()}\n")
         print(parts[-1], flush=True)
     if asked.write:
-        put(README, f"folding-{library.instruction_sets()[0]}", "\n\n".join(parts).strip())
+        put(README, place(), "\n\n".join(parts).strip())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class Prices(NamedTuple):
         ahead: and folding strips into the first cache.
         store: mirroring and storing one answer, channels-last and contiguous.
         stream: the same with pixels in the lanes.
+        stem: the same where characters are summed and stored at once, channels-last.
         write: storing one answer of the ordinary convolution.
         full: products at a time that many orbits make; narrow: one vector of them; streamed: pixels in the lanes.
         ordinary: what the ordinary convolution makes.
@@ -37,6 +38,7 @@ class Prices(NamedTuple):
     ahead: float
     store: tuple[float, float]
     stream: tuple[float, float]
+    stem: float
     write: tuple[float, float]
     full: float
     narrow: float
@@ -51,10 +53,10 @@ class Prices(NamedTuple):
 
 
 _PRICES = {
-    16: Prices(1.3, 2.6, 0.0, (59.0, 136.0), (69.0, 80.0), (58.0, 127.0), 0.90, 0.87, 0.94, 0.95, 1.3, 41.0, 166.0,
-               3.1e6, 9.0e6, 9.0),
-    8: Prices(12.3, 4.8, 9.6, (41.0, 55.0), (66.0, 61.0), (39.0, 52.0), 1.0, 0.80, 1.06, 0.93, 0.0, 28.0, 111.0, 9.5e6,
-              18.2e6, 58.0),
+    16: Prices(1.3, 2.6, 0.0, (59.0, 136.0), (69.0, 80.0), 32.0, (58.0, 127.0), 0.90, 0.87, 0.94, 0.95, 1.3, 41.0,
+               166.0, 3.1e6, 9.0e6, 9.0),
+    8: Prices(12.3, 4.8, 9.6, (41.0, 55.0), (66.0, 61.0), 37.0, (39.0, 52.0), 1.0, 0.80, 1.06, 0.93, 0.0, 28.0, 111.0,
+              9.5e6, 18.2e6, 58.0),
 }  # fmt: skip
 _PARTED, _SLOWLY = 20_480, 5.0  # PyTorch takes a slow path for one volume of so few rows, and how slow
 
@@ -95,7 +97,8 @@ def ratio(
             planes = _planes(plan, block.kind, kernel_size)
             share = price.narrow if block.orbits <= lanes else price.full
             fused += taps * _padded(block.orbits, lanes) / share * (1 + price.run / max(run, 1))
-            fused += price.fold * channels * planes + price.store[apart] * block.filters
+            store = price.stem if _is_stem(plan, block, channels, taps, channels_last, lanes) else price.store[apart]
+            fused += price.fold * channels * planes + store * block.filters
             fused += price.strided * planes * (stride > 1)
     bank = price.bank + price.number * taps * plan.filters
     return (fused + price.call / pixels) / (ordinary + bank / pixels)
@@ -131,6 +134,12 @@ def _has_pixels_in_lanes(
         return not channels_last and plane >= 28 * 28
     short = 2 * lanes if lanes < 16 else lanes - 1
     return plan.inputs is not None and len(block.kind) == 2 and block.orbits <= lanes and run <= short
+
+
+def _is_stem(plan: Plan, block: Block, channels: int, taps: int, channels_last: bool, lanes: int) -> bool:
+    """Whether all characters of a pixel are summed and stored at once; `native/program.h` decides it."""
+    light = channels <= 4 or (lanes == 16 and channels <= 32 and taps * min(block.orbits, 2 * lanes) <= 4096)
+    return channels_last and plan.inputs is None and bool(block.kind) and light
 
 
 def _padded(orbits: int, lanes: int) -> int:
