@@ -27,7 +27,7 @@ ORBITS = [3, 4, 7, 8, 12, 16, 20, 44]
 @pytest.mark.parametrize("deep", [False, True], ids=["lifting", "deep"])
 @pytest.mark.parametrize("inputs", [33, 34, 66])
 @pytest.mark.parametrize("orbits", ORBITS)
-def test_answers_and_gradients(instruction_set, orbits, inputs, deep):  # noqa: F811
+def test_pairs_share_vectors(instruction_set, orbits, inputs, deep):  # noqa: F811
     layer = conv(2, inputs, orbits, 3, deep, padding=1)
     x = random(2, layer.in_channels, 5, 3)
     agrees(layer, x)
@@ -38,7 +38,7 @@ def test_answers_and_gradients(instruction_set, orbits, inputs, deep):  # noqa: 
 
 
 @pytest.mark.parametrize("inputs", [514, 1030])
-def test_in_pieces(instruction_set, inputs):  # noqa: F811
+def test_pairs_share_vectors_in_pieces(instruction_set, inputs):  # noqa: F811
     """Pieces of inputs hold whole pairs."""
     layer = conv(1, inputs, 7, 3, padding=1)
     x = random(2, inputs, 9)

@@ -49,6 +49,14 @@ def _poisoned():
     torch.backends.cudnn.allow_tf32 = before
 
 
+@pytest.fixture(autouse=True)
+def _without_onednn():
+    """It reads beyond some small pictures in bfloat16, on processors that multiply such numbers themselves."""
+    before, torch.backends.mkldnn.enabled = torch.backends.mkldnn.enabled, False
+    yield
+    torch.backends.mkldnn.enabled = before
+
+
 def random(*shape, dtype=torch.float32, seed=1):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
 
