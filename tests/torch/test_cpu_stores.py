@@ -173,3 +173,16 @@ def test_any_number_of_channels_side_by_side(instruction_set, inputs, stride):  
             found = made(seen)
             made.algorithm = "reference"
             torch.testing.assert_close(found, made(seen), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("stride", [7, 60, 200])
+@pytest.mark.parametrize(("inputs", "orbits"), [(1, 9), (4, 20), (8, 16)])
+def test_pixels_far_apart_side_by_side(instruction_set, inputs, orbits, stride):  # noqa: F811
+    """Some pixels of a row are summed together, also where the row has fewer: what follows it is there to be read."""
+    made = layer(2, inputs, {"h": 2 * orbits}, 1, stride=(1, stride))
+    for width in (1, stride, 3 * stride + 1):
+        x = last(random(1, inputs, 2, width))
+        made.algorithm = "cpu"
+        found = made(x)
+        made.algorithm = "reference"
+        torch.testing.assert_close(found, made(x), rtol=2e-5, atol=2e-5)

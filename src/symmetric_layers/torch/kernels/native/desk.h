@@ -37,7 +37,7 @@ inline int64_t desk_floats(const Program &p, int64_t padded) {
     int64_t pixels = p.tile_pixels();
     return rounded(p.pictures * p.region_floats()) + rounded(p.pictures * p.planes * p.plane_floats) +
            2 * rounded(pixels) + rounded(p.groups * (pixels + ROWS) * WIDTH) + rounded(p.groups * pixels * padded) +
-           rounded(TOGETHER * MEMBERS * p.taps * WIDTH);
+           rounded(TOGETHER * MEMBERS * p.taps * WIDTH) + (p.stem ? STEM_ROWS * STEM_STEP : 0);  // read beyond the last row
 }
 
 inline bool set_desk(const Program &p, int64_t padded, Desk &desk) {

@@ -97,7 +97,8 @@ inline void multiply_group(const Program &p, const Tile &tile, Run pixels, int g
     const float *weights = packed + block * p.slot_count * t.inputs * WIDTH;
     bool paired = p.is_paired(block), narrow = p.is_narrow(block) && !paired;
     auto work = paired ? multiply_paired : narrow ? multiply_rows<1> : multiply_rows<2>;
-    int64_t step = paired ? 2 : 1, piece = up(up(t.inputs, up(t.inputs, CHUNK)), step) * step, together = most(CHUNK / t.inputs, 1);
+    int64_t step = paired ? 2 : 1, together = most(CHUNK / t.inputs, 1);
+    int64_t piece = up(up(t.inputs, up(t.inputs, CHUNK)), step) * step;
     Operands o = {nullptr, 0, 0, 0, nullptr, true};
     if (p.start[group] == p.start[group + 1])  // filters of one tap are even: nothing is odd
         memset(sums, 0, sizeof(float) * (pixels.to - pixels.from) * WIDTH);

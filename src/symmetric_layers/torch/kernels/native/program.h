@@ -45,7 +45,7 @@ struct Program {
     Fold *folds;
     Slot *slots;
     Recipe *recipes;
-    bool stem;                  // few inputs, channels of answers side by side: as `stems.h` says, where pixels are not in the lanes
+    bool stem;                  // done by `stems.h`, where pixels are not in the lanes
     bool pairs;                 // where representatives leave half of a block empty, inputs may be paired there
     int fold_count, slot_count, start[MEMBERS + 1];  // slots of a group stand side by side
 
@@ -194,7 +194,8 @@ inline void plan_recipes(Program &p) {
 
 // Pixels of a tile: fewer would not be worth loading the weights, or their gradients, which are stored as well.
 enum { FEWEST = 4 * ROWS, ENOUGH = 64 };
-enum { STEM_BUDGET = 16 * 1024 };  // bytes: tiles of stems stay in the first cache
+// Bytes: tiles of stems stay in the first cache. Pixels of a row that are summed together at most, and how far apart they are.
+enum { STEM_BUDGET = 16 * 1024, STEM_ROWS = 8, STEM_STEP = 512 };
 
 // A box is as many rows (of as many planes, of as many pictures) as fill the budget, split evenly.
 inline void cut_boxes(Program &p, int64_t floats_per_pixel) {
@@ -258,7 +259,8 @@ inline void letters_of(Program &p) {
 inline bool is_stem(const Program &p) {
     const Task &t = p.task;
     bool light = t.inputs <= FEW || (LANES == 16 && p.taps * t.inputs * least(t.outputs, WIDTH) <= LIGHT);
-    return t.mode == 0 && p.bits && t.inputs <= BRIEF && light && t.out_channel == 1 && p.out_laced;
+    bool near = t.stride[2] * t.inputs <= STEM_STEP;
+    return t.mode == 0 && p.bits && t.inputs <= BRIEF && light && near && t.out_channel == 1 && p.out_laced;
 }
 
 // `gradients`: of a pixel, for every character. False where there is no memory.

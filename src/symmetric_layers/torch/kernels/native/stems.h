@@ -6,13 +6,12 @@
 
 namespace {
 
-// Sums that stay in registers, and pixels of a row that are summed together at most.
+// Sums that stay in registers.
 #if defined(__AVX512F__)
 enum { HELD = 24 };
 #else
 enum { HELD = 12 };
 #endif
-enum { STEM_ROWS = 8 };
 
 // A row of pixels of a tile, and where its answers go.
 struct StemRow {

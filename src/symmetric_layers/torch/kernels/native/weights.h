@@ -133,7 +133,8 @@ template <int N> inline void pack_recipe(const Recipe &r, const float *from, int
 }
 
 // Two inputs, `next` floats apart, laced together.
-template <int N> inline void pack_pair(const Recipe &r, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
+template <int N>
+inline void pack_pair(const Recipe &r, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
     Vector one[N], two[N];
     mix_taps<N>(r, from, taps, one);
     mix_taps<N>(r, from + next, taps, two);
@@ -143,7 +144,8 @@ template <int N> inline void pack_pair(const Recipe &r, const float *from, int64
     }
 }
 
-template <int N> inline void pack_taps(const Recipe &r, bool paired, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
+template <int N>
+inline void pack_taps(const Recipe &r, bool paired, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
     paired ? pack_pair<N>(r, from, next, taps, to, pitch) : pack_recipe<N>(r, from, taps, to, pitch);
 }
 
