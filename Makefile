@@ -6,7 +6,7 @@ BIN := .venv/bin
 TF1 := .venv-tf1/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup chromium demo test test-main test-keras test-tf1 lint bench bench-tf1 readme clean
+.PHONY: setup chromium environments demo test test-main test-keras test-tf1 lint bench bench-tf1 readme clean
 
 setup: .venv/installed
 
@@ -27,13 +27,16 @@ chromium:
 	    >/dev/null 2>&1 || \
 	  echo "No chromium, and none can be installed: the report is not opened in a browser."
 
+# all that the tests need; with -j side by side
+environments: setup chromium $(if $(PYTHON37),.venv-tf1/installed)
+
 demo: setup
 	$(BIN)/symmetric-layers compare --out compare-out
 
 test: test-main test-keras test-tf1
 
 test-main: setup chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-keras: setup
 	KERAS_BACKEND=tensorflow OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras

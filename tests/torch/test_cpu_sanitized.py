@@ -39,7 +39,7 @@ def sanitized(tmp_path_factory):
         "g++",
         "-std=c++17",
         "-O1",
-        "-g",
+        "-g1",
         "-march=native",
         f"-DNAME={best}",
         "-fopenmp",
