@@ -2,22 +2,13 @@
 
 import pytest
 import torch
-from test_cpu import agrees, instruction_set, last, poison_scratch  # noqa: F401
+from test_cpu import _poisoned, agrees, instruction_set, last  # noqa: F401
 from test_cpu_shapes import conv, random
 from test_folded import mirrors_bitwise, same_bits
 
 from symmetric_layers.torch.kernels import library
 
 pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
-
-
-@pytest.fixture(autouse=True)
-def _poisoned():
-    """Memory that nobody has written to holds NaN."""
-    torch.use_deterministic_algorithms(True)
-    poison_scratch()
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 # one vector of 16, 8 or 4 floats, whole or with lanes that are empty, alone or behind whole blocks

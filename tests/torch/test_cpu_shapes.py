@@ -2,22 +2,13 @@
 
 import pytest
 import torch
-from test_cpu import agrees, last, poison_scratch
+from test_cpu import _poisoned, agrees, last  # noqa: F401
 from test_folded import filled, mirrors_bitwise, same_bits
 
 import symmetric_layers.torch as layers
 from symmetric_layers.torch.kernels import library
 
 pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
-
-
-@pytest.fixture(autouse=True)
-def _poisoned():
-    """Memory that nobody has written to holds NaN."""
-    torch.use_deterministic_algorithms(True)
-    poison_scratch()
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def conv(rank, inputs, outputs, kernel, deep=False, **more):

@@ -22,9 +22,6 @@ inline bool is_brief(const Program &p) {
     return t.mode == 0 ? t.inputs <= BRIEF : t.mode == 1 && p.taps == 1 && t.inputs <= BRIEF_TAP;
 }
 
-// Where pixels are not in the lanes; not where both ways have to sum in the same order.
-inline bool suits_pairs(const Program &p) { return !is_brief(p); }
-
 // Measured: where channels lie apart, but for small pictures; where they lie side by side, for strides with very few
 // inputs, whose planes are folded number by number, and for filters with many taps and two letters, which make many planes.
 // Short vectors keep the multipliers waiting if there is one only, and have less to gain if there are more.

@@ -56,14 +56,10 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
                                    const int32_t *in_order, const int32_t *out_order) {
     Program p;
     Across across = {};
-    bool few = false;
     int failed = !prepare(p, *task, in_order, out_order, 0);
-    p.pairs = suits_pairs(p);
-    if (!failed && suits_across(p)) {
-        few = true;
-        p.pairs = false;
-        failed = !prepare_across(p, across, false);
-    }
+    bool few = !failed && suits_across(p);
+    p.pairs = !few && !is_brief(p);  // which sums in the same order whatever lies in the lanes
+    if (few) failed = !prepare_across(p, across, false);
     int64_t gathered = few ? rounded(p.slot_count * task->inputs * task->outputs) : 0;
     float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + gathered + rounded(p.blocks * WIDTH));
     float *weights = packed + p.packed_floats(), *biases = bias && packed ? weights + gathered : nullptr;

@@ -55,30 +55,19 @@ template <int R, int C> inline void multiply_few(const Operands &o, const Tile &
     }
 }
 
-template <int C> inline void multiply_rows(int64_t rows, const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
+template <int C, bool PAIRED = false>
+inline void multiply_rows(int64_t rows, const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
     const int MOST = C == 1 ? NARROW_ROWS : (int)ROWS;
-    if (rows == MOST && o.inputs <= FEW && o.fresh) return multiply_few<MOST, C>(o, tile, pixel, sums);
+    if (!PAIRED && rows == MOST && o.inputs <= FEW && o.fresh) return multiply_few<MOST, C>(o, tile, pixel, sums);
     switch (rows) {
-    case 1: return multiply<1, C>(o, tile, pixel, sums);
-    case 2: return multiply<2, C>(o, tile, pixel, sums);
-    case 3: return multiply<3, C>(o, tile, pixel, sums);
-    case 4: return multiply<4, C>(o, tile, pixel, sums);
-    case 5: return multiply<5, C>(o, tile, pixel, sums);
-    case 6: return multiply<6, C>(o, tile, pixel, sums);
-    case 7: return multiply<7, C>(o, tile, pixel, sums);
-    default: return multiply<MOST, C>(o, tile, pixel, sums);
-    }
-}
-
-inline void multiply_paired(int64_t rows, const Operands &o, const Tile &tile, int64_t pixel, float *sums) {
-    switch (rows) {
-    case 1: return multiply<1, COLUMNS, 0, true>(o, tile, pixel, sums);
-    case 2: return multiply<2, COLUMNS, 0, true>(o, tile, pixel, sums);
-    case 3: return multiply<3, COLUMNS, 0, true>(o, tile, pixel, sums);
-    case 4: return multiply<4, COLUMNS, 0, true>(o, tile, pixel, sums);
-    case 5: return multiply<5, COLUMNS, 0, true>(o, tile, pixel, sums);
-    case 6: return multiply<6, COLUMNS, 0, true>(o, tile, pixel, sums);
-    default: return multiply<ROWS, COLUMNS, 0, true>(o, tile, pixel, sums);
+    case 1: return multiply<1, C, 0, PAIRED>(o, tile, pixel, sums);
+    case 2: return multiply<2, C, 0, PAIRED>(o, tile, pixel, sums);
+    case 3: return multiply<3, C, 0, PAIRED>(o, tile, pixel, sums);
+    case 4: return multiply<4, C, 0, PAIRED>(o, tile, pixel, sums);
+    case 5: return multiply<5, C, 0, PAIRED>(o, tile, pixel, sums);
+    case 6: return multiply<6, C, 0, PAIRED>(o, tile, pixel, sums);
+    case 7: return multiply<7, C, 0, PAIRED>(o, tile, pixel, sums);
+    default: return multiply<MOST, C, 0, PAIRED>(o, tile, pixel, sums);
     }
 }
 
@@ -96,7 +85,7 @@ inline void multiply_group(const Program &p, const Tile &tile, Run pixels, int g
     const Task &t = p.task;
     const float *weights = packed + block * p.slot_count * t.inputs * WIDTH;
     bool paired = p.is_paired(block), narrow = p.is_narrow(block) && !paired;
-    auto work = paired ? multiply_paired : narrow ? multiply_rows<1> : multiply_rows<2>;
+    auto work = paired ? multiply_rows<COLUMNS, true> : narrow ? multiply_rows<1> : multiply_rows<2>;
     int64_t step = paired ? 2 : 1, together = most(CHUNK / t.inputs, 1);
     int64_t piece = up(up(t.inputs, up(t.inputs, CHUNK)), step) * step;
     Operands o = {nullptr, 0, 0, 0, nullptr, true};

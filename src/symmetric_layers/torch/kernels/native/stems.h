@@ -7,11 +7,7 @@
 namespace {
 
 // Sums that stay in registers.
-#if defined(__AVX512F__)
-enum { HELD = 24 };
-#else
-enum { HELD = 12 };
-#endif
+enum { HELD = LANES == 16 ? 24 : 12 };
 
 // A row of pixels of a tile, and where its answers go.
 struct StemRow {
