@@ -5,18 +5,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from symmetric_layers.errors import one_of, yes_or_no
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.kernels import (
     ALGORITHMS,
     Job,
+    Note,
+    answer,
     asked,
-    conv,
     conv_transpose,
     expand_bias,
     expand_weight,
     explain,
+    recall,
 )
 
 if TYPE_CHECKING:
@@ -109,6 +112,7 @@ class _Symmetric(_Host):
 
 class _SymmetricConv(_Symmetric):
     _rank: int
+    _note: Note | None = None  # of the class, until there is one
 
     def __init__(
         self,
@@ -152,7 +156,23 @@ class _SymmetricConv(_Symmetric):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves `(N, in_channels, *positions)`, or one picture without N, as the host's layer does."""
-        return conv(self._job(input), self.algorithm)
+        if is_compiling():  # compilers keep notes of their own
+            return answer(self._job(input), self._algorithm)[0]
+        stored = self._parameters
+        recalled = recall(self._note, input, stored.get("weight"), stored.get("bias"))
+        if recalled is not None:
+            return recalled
+        given, self.__dict__["_note"] = answer(self._job(input), self._algorithm)
+        return given
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What is changed may change how the next input is answered."""
+        self.__dict__.pop("_note", None)
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the note, which is worth nothing elsewhere."""
+        return {name: value for name, value in self.__dict__.items() if name != "_note"}
 
     def _job(self, input: Tensor) -> Job:
         return asked(

@@ -1,13 +1,16 @@
 """The door to the algorithms: layers call `conv` and `conv_transpose`, and do not know how the answer is made."""
 
 from symmetric_layers.torch.kernels.channels import per_block, spread
-from symmetric_layers.torch.kernels.dispatch import ALGORITHMS, conv, explain
+from symmetric_layers.torch.kernels.direct import Note, recall
+from symmetric_layers.torch.kernels.dispatch import ALGORITHMS, answer, conv, explain
 from symmetric_layers.torch.kernels.job import Job, asked
 from symmetric_layers.torch.kernels.reference import conv_transpose, expand_bias, expand_weight
 
 __all__ = [
     "ALGORITHMS",
     "Job",
+    "Note",
+    "answer",
     "asked",
     "conv",
     "conv_transpose",
@@ -15,5 +18,6 @@ __all__ = [
     "expand_weight",
     "explain",
     "per_block",
+    "recall",
     "spread",
 ]

@@ -1,9 +1,12 @@
 """Answers without questions: where only numbers are wanted, and nothing but numbers is new.
 
-What shapes and memory decide is worked out once: asking everything again takes as long as a small convolution.
+What shapes and memory decide is worked out once: asking everything again takes as long as a small convolution. A layer
+keeps a note of how its last input was answered, so that the next one like it is not even described.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,19 +19,75 @@ from symmetric_layers.torch.kernels.trio import is_watched
 from symmetric_layers.torch.kernels.written import Written
 
 
-def answer(job: Job, algorithm: str) -> Tensor | None:
-    """The answer of an algorithm, or of the one that `'auto'` takes; None where more has to be asked."""
-    tensors = [job.x, job.weight] if job.bias is None else [job.x, job.weight, job.bias]
-    is_differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if is_differentiated or not job.is_settled or is_watched(tensors) or torch.is_autocast_enabled("cpu"):
+class Note(NamedTuple):
+    """How an input was answered, and what has to be the same for the next one to be answered alike.
+
+    Attributes:
+        shape, strides: of the input.
+        filters, filter_strides: shape and strides of the stored filters.
+        biases: shape of the stored biases; None where there are none.
+        threads: how many there were.
+        sets: of instructions, that could be used.
+        how: gives the answer.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    filters: tuple[int, ...]
+    filter_strides: tuple[int, ...]
+    biases: tuple[int, ...] | None
+    threads: int
+    sets: tuple[str, ...]
+    how: Prepared | Written
+
+    def fits(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether these tensors lie in memory as those did that the note is about."""
+        return (
+            x.shape == self.shape
+            and x.stride() == self.strides
+            and weight.shape == self.filters
+            and weight.stride() == self.filter_strides
+            and (self.biases is None if bias is None else bias.shape == self.biases and bias.is_contiguous())
+            and torch.get_num_threads() == self.threads
+            and instruction_sets() is self.sets
+        )
+
+
+def recall(note: Note | None, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """The answer to an input like the one that the note is about; None where it is not, or more has to be asked.
+
+    Args:
+        note: of a layer whose other attributes are as they were.
+        x: the input.
+        weight, bias: what the layer stores; None where it is not found where the host keeps it.
+    """
+    if note is None or weight is None:
         return None
-    if not all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors):
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    return note.how(x, weight, bias) if _are_plain(tensors) and note.fits(x, weight, bias) else None
+
+
+def take_note(job: Job, algorithm: str) -> Note | None:
+    """How an algorithm answers, or the one that `'auto'` takes; None where more has to be asked."""
+    tensors = (job.x, job.weight) if job.bias is None else (job.x, job.weight, job.bias)
+    if not job.is_settled or not _are_plain(tensors) or not (job.bias is None or job.bias.is_contiguous()):
         return None
-    if job.bias is not None and not job.bias.is_contiguous():
-        return None
-    lies = (job.x.stride(), job.weight.stride())
-    how = _known(job.case, lies, algorithm, instruction_sets(), torch.get_num_threads())
-    return how(job.x, job.weight, job.bias) if how else None
+    strides, filters = job.x.stride(), job.weight.stride()
+    threads, sets = torch.get_num_threads(), instruction_sets()
+    how = _known(job.case, (strides, filters), algorithm, sets, threads)
+    case = job.case
+    return how and Note(case.shape, strides, case.filters, filters, case.biases, threads, sets, how)
+
+
+def _are_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether these are numbers for processors in single precision, of which nobody wants anything but numbers."""
+    if torch.is_grad_enabled():
+        for one in tensors:
+            if one.requires_grad:
+                return False
+    if is_watched(tensors) or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(one.is_cpu and one.dtype == torch.float32 for one in tensors)
 
 
 @lru_cache(maxsize=1024)

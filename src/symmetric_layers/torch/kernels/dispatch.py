@@ -11,6 +11,7 @@ from torch import Tensor
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.torch.kernels import cpu, direct, folded, reference
+from symmetric_layers.torch.kernels.direct import Note
 from symmetric_layers.torch.kernels.job import Job
 
 _FAST: dict[str, ModuleType] = {"cpu": cpu, "folded": folded}  # those that 'auto' asks, the fastest first
@@ -27,18 +28,23 @@ def conv(job: Job, algorithm: str = "auto") -> Tensor:
     Raises:
         SymmetryError: for an algorithm that cannot do this job exactly.
     """
-    answer = direct.answer(job, algorithm)
-    if answer is not None:
-        return answer
+    return answer(job, algorithm)[0]
+
+
+def answer(job: Job, algorithm: str) -> tuple[Tensor, Note | None]:
+    """The same, and how the next job like it is answered without a question; None where that cannot be."""
+    note = direct.take_note(job, algorithm)
+    if note is not None:
+        return note.how(job.x, job.weight, job.bias), note
     if algorithm == "auto":
-        return _ALGORITHMS[chosen(job)].conv(job)
+        return _ALGORITHMS[chosen(job)].conv(job), None
     clause = _cannot(job, algorithm)
     if clause:
         raise SymmetryError(
             f"algorithm: {algorithm!r} cannot answer this: {clause}. Expected an algorithm that can. "
             "Use 'auto', which chooses among those that can."
         )
-    return _algorithm(algorithm).conv(job)
+    return _algorithm(algorithm).conv(job), None
 
 
 def chosen(job: Job) -> str:
