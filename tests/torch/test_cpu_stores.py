@@ -175,11 +175,33 @@ def test_any_number_of_channels_side_by_side(instruction_set, inputs, stride):  
             torch.testing.assert_close(found, made(seen), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("orbits", [3, 9, 12, 20])
+@pytest.mark.parametrize("inputs", [*range(1, 6), 8, 15, 17, 40, 64])
+def test_any_number_of_orbits_side_by_side(instruction_set, inputs, orbits, kernel):  # noqa: F811
+    """Their members are taken apart, of all pixels of a row at once where nothing lies between them."""
+    for kind in ("h", "hv"):
+        size = 2 ** len(kind)
+        symmetry, seen = {kind: orbits * size}, {kind: inputs * size}
+        made = layer(2, inputs * size, symmetry, kernel, seen, padding=kernel // 2)
+        for width in (1, 7, 34):
+            x = last(random(1, inputs * size + 2, 3, width))
+            for some in (x[:, 2:], x[:, 1:-1], x[:, 2:].clone(memory_format=torch.channels_last), x[:, 2:, :, ::2]):
+                made.algorithm = "cpu"
+                found, mirrored = made(some), made(some[:, made.plan.inputs.exchange("h")].flip(-1))
+                assert torch.equal(found[:, made.plan.exchange("h")].flip(-1), mirrored)
+                assert torch.equal(made(some.contiguous()), found)
+                made.algorithm = "reference"
+                torch.testing.assert_close(found, made(some), rtol=2e-5, atol=2e-5 * found.abs().max().item())
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["lifting", "deep"])
 @pytest.mark.parametrize("stride", [7, 60, 200])
 @pytest.mark.parametrize(("inputs", "orbits"), [(1, 9), (4, 20), (8, 16)])
-def test_pixels_far_apart_side_by_side(instruction_set, inputs, orbits, stride):  # noqa: F811
+def test_pixels_far_apart_side_by_side(instruction_set, inputs, orbits, stride, deep):  # noqa: F811
     """Some pixels of a row are summed together, also where the row has fewer: what follows it is there to be read."""
-    made = layer(2, inputs, {"h": 2 * orbits}, 1, stride=(1, stride))
+    inputs *= 1 + deep
+    made = layer(2, inputs, {"h": 2 * orbits}, 1, {"h": inputs} if deep else None, stride=(1, stride))
     for width in (1, stride, 3 * stride + 1):
         x = last(random(1, inputs, 2, width))
         made.algorithm = "cpu"

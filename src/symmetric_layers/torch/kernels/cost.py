@@ -19,6 +19,7 @@ class Prices(NamedTuple):
     Attributes:
         fold: folding one number into one plane.
         strip: the same with pixels in the lanes, where only rows are folded into memory.
+        turn: more, channels-last, where a number is brought in for one tap only.
         ahead: and folding strips into the first cache.
         store: mirroring and storing one answer, channels-last and contiguous.
         stream: the same with pixels in the lanes.
@@ -35,6 +36,7 @@ class Prices(NamedTuple):
 
     fold: float
     strip: float
+    turn: float
     ahead: float
     store: tuple[float, float]
     stream: tuple[float, float]
@@ -53,10 +55,10 @@ class Prices(NamedTuple):
 
 
 _PRICES = {
-    16: Prices(1.3, 2.6, 0.0, (59.0, 136.0), (69.0, 80.0), 32.0, (58.0, 127.0), 0.90, 0.87, 0.94, 0.95, 1.3, 41.0,
+    16: Prices(1.3, 2.6, 8.0, 0.0, (59.0, 136.0), (69.0, 80.0), 32.0, (58.0, 134.0), 0.90, 0.87, 0.94, 0.95, 1.3, 41.0,
                166.0, 3.1e6, 9.0e6, 9.0),
-    8: Prices(12.3, 4.8, 9.6, (41.0, 55.0), (66.0, 61.0), 37.0, (39.0, 52.0), 1.0, 0.80, 1.06, 0.93, 0.0, 28.0, 111.0,
-              9.5e6, 18.2e6, 58.0),
+    8: Prices(12.3, 4.8, 0.0, 9.6, (41.0, 55.0), (66.0, 61.0), 37.0, (39.0, 52.0), 1.0, 0.80, 1.06, 0.93, 0.0, 28.0,
+              111.0, 9.5e6, 18.2e6, 58.0),
 }  # fmt: skip
 _PARTED, _SLOWLY = 20_480, 5.0  # PyTorch takes a slow path for one volume of so few rows, and how slow
 
@@ -84,20 +86,23 @@ def ratio(
         stride: pixels of the input for one of the answer.
     """
     price, apart = _PRICES.get(lanes, _PRICES[8]), not channels_last
-    taps = math.prod(kernel_size) * channels
+    kernel_taps = math.prod(kernel_size)
+    taps = kernel_taps * channels
     ordinary = (taps / price.ordinary + price.write[apart]) * plan.filters
     fused = 0.0
     for block in plan.blocks:
         run = channels // (orbit_size(block.kind) if plan.inputs is not None else 1)
-        if _has_pixels_in_lanes(plan, block, run, math.prod(kernel_size), channels_last, lanes, plane, stride):
+        if _has_pixels_in_lanes(plan, block, run, kernel_taps, channels_last, lanes, plane, stride):
             fused += taps * _padded(block.orbits, 4) / price.streamed + price.strip * channels * kernel_size[-1]
             fused += price.stream[apart] * block.filters + price.skipped * channels * (stride - 1)
+            fused += price.turn * channels * (channels_last and kernel_taps == 1)
             fused += price.ahead * taps * _is_folded_ahead(block, lanes)
         else:
             planes = _planes(plan, block.kind, kernel_size)
             share = price.narrow if block.orbits <= lanes else price.full
             fused += taps * _padded(block.orbits, lanes) / share * (1 + price.run / max(run, 1))
-            store = price.stem if _is_stem(plan, block, channels, taps, channels_last, lanes) else price.store[apart]
+            is_stem = _is_stem(plan, block, run, kernel_taps, taps, channels_last, lanes)
+            store = price.stem if is_stem else price.store[apart]
             fused += price.fold * channels * planes + store * block.filters
             fused += price.strided * planes * (stride > 1)
     bank = price.bank + price.number * taps * plan.filters
@@ -136,10 +141,11 @@ def _has_pixels_in_lanes(
     return plan.inputs is not None and len(block.kind) == 2 and block.orbits <= lanes and run <= short
 
 
-def _is_stem(plan: Plan, block: Block, channels: int, taps: int, channels_last: bool, lanes: int) -> bool:
+def _is_stem(plan: Plan, block: Block, run: int, kernel_taps: int, taps: int, channels_last: bool, lanes: int) -> bool:
     """Whether all characters of a pixel are summed and stored at once; `native/program.h` decides it."""
-    light = channels <= 4 or (lanes == 16 and channels <= 32 and taps * min(block.orbits, 2 * lanes) <= 4096)
-    return channels_last and plan.inputs is None and bool(block.kind) and light
+    is_brief = run <= 32 if plan.inputs is None else run <= 64 and kernel_taps == 1
+    light = run <= 4 or (lanes == 16 and taps * min(block.orbits, 2 * lanes) <= 4096)
+    return channels_last and bool(block.kind) and is_brief and light
 
 
 def _padded(orbits: int, lanes: int) -> int:

@@ -14,13 +14,7 @@ enum { SUMS = 16 };
 enum { SUMS = 8 };
 #endif
 
-// Lifting layers of few inputs, and deep ones of one tap: both ways sum a pixel's products in the same order, so that
-// either may be taken.
-enum { BRIEF_TAP = 64, LARGE_PLANE = 48 * 48, PLANE = 28 * 28, WIDE_KERNEL = 49 };
-inline bool is_brief(const Program &p) {
-    const Task &t = p.task;
-    return t.mode == 0 ? t.inputs <= BRIEF : t.mode == 1 && p.taps == 1 && t.inputs <= BRIEF_TAP;
-}
+enum { LARGE_PLANE = 48 * 48, PLANE = 28 * 28, WIDE_KERNEL = 49 };
 
 // Measured: where channels lie apart, but for small pictures; where they lie side by side, for strides with very few
 // inputs, whose planes are folded number by number, and for filters with many taps and two letters, which make many planes.

@@ -14,7 +14,7 @@ struct Picture {
     int64_t channels, padded;  // of a member, and the places they take in the scratch
 };
 
-template <int M> inline void unlace_pixel(const float *from, int64_t channels, float *to, int64_t pitch) {
+template <int M> inline void unlace_run(const float *from, int64_t channels, float *to, int64_t pitch) {
     int64_t i = 0;
     for (; i + LANES <= channels; i += LANES) {
         Vector rows[M];
@@ -26,16 +26,15 @@ template <int M> inline void unlace_pixel(const float *from, int64_t channels, f
         for (int g = 0; g < M; g++) to[g * pitch + i] = from[i * M + g];
 }
 
+// Pixels without a gap are one run.
 inline void bring_channels_last(const Picture &s, const float *row, int64_t count, float *to, int64_t pitch) {
-    if (s.members == 1 && s.position[2] == s.padded && s.channels == s.padded) {
-        memcpy(to, row, sizeof(float) * count * s.channels);
-        return;
-    }
-    for (int64_t x = 0; x < count; x++, row += s.position[2], to += s.padded) {
-        if (s.members == 1) memcpy(to, row, sizeof(float) * s.channels);
-        if (s.members == 2) unlace_pixel<2>(row, s.channels, to, pitch);
-        if (s.members == 4) unlace_pixel<4>(row, s.channels, to, pitch);
-        if (s.members == 8) unlace_pixel<8>(row, s.channels, to, pitch);
+    bool gapless = s.position[2] == s.members * s.channels && s.channels == s.padded;
+    int64_t channels = gapless ? count * s.channels : s.channels;
+    for (int64_t x = 0; x < (gapless ? 1 : count); x++, row += s.position[2], to += s.padded) {
+        if (s.members == 1) memcpy(to, row, sizeof(float) * channels);
+        if (s.members == 2) unlace_run<2>(row, channels, to, pitch);
+        if (s.members == 4) unlace_run<4>(row, channels, to, pitch);
+        if (s.members == 8) unlace_run<8>(row, channels, to, pitch);
     }
 }
 

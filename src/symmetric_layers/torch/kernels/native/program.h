@@ -7,7 +7,7 @@
 namespace {
 
 enum { FEW = 4 };       // inputs that are so few that code of its own is worth it
-enum { BRIEF = 32 };    // inputs of lifting layers that are summed in the same order wherever pixels are
+enum { BRIEF = 32, BRIEF_TAP = 64 };  // inputs of lifting layers, and of deep ones of one tap
 enum { LIGHT = 4096 };  // weights that stay in the first cache
 
 // Places in the input whose sums and differences become planes.
@@ -254,13 +254,21 @@ inline void letters_of(Program &p) {
     p.deep = p.task.mode == 1;
 }
 
+// Lifting layers of few inputs, and deep ones of one tap: both ways of filling lanes sum a pixel's products in the same
+// order, so that either may be taken.
+inline bool is_brief(const Program &p) {
+    const Task &t = p.task;
+    return t.mode == 0 ? t.inputs <= BRIEF : t.mode == 1 && p.taps == 1 && t.inputs <= BRIEF_TAP;
+}
+
 // Measured: very few inputs; with long vectors more, where a block's weights stay in the first cache beside what they are
 // multiplied with.
 inline bool is_stem(const Program &p) {
     const Task &t = p.task;
-    bool light = t.inputs <= FEW || (LANES == 16 && p.taps * t.inputs * least(t.outputs, WIDTH) <= LIGHT);
+    int64_t slots = p.taps * (p.deep ? p.members : 1);
+    bool light = t.inputs <= FEW || (LANES == 16 && slots * t.inputs * least(t.outputs, WIDTH) <= LIGHT);
     bool near = t.stride[2] * t.inputs <= STEM_STEP;
-    return t.mode == 0 && p.bits && t.inputs <= BRIEF && light && near && t.out_channel == 1 && p.out_laced;
+    return is_brief(p) && p.bits && light && near && t.out_channel == 1 && p.out_laced;
 }
 
 // `gradients`: of a pixel, for every character. False where there is no memory.

@@ -157,7 +157,11 @@ inline void fill_by_row(const Program &p, const Across &a, const Picture &s, con
     }
 }
 
-inline void copy_row(const float *from, int64_t count, float *to) {
+enum { SOON = 4 };  // channels: nothing else fetches rows on pages of their own before they are asked for
+
+// `ahead` is how far away the row lies that is copied soon; 0 for none.
+inline void copy_row(const float *from, int64_t count, int64_t ahead, float *to) {
+    for (int64_t x = 0; ahead && x < count; x += 16) __builtin_prefetch(from + ahead + x);
     if (count < LANES) return (void)memcpy(to, from, sizeof(float) * count);
     for (int64_t x = 0; x + LANES < count; x += LANES) store(to + x, load(from + x));
     store(to + count - LANES, load(from + count - LANES));
@@ -168,13 +172,15 @@ inline void fill_by_channel(const Program &p, const Across &a, const Picture &s,
                             float *row, float *strips) {
     for (int64_t i = 0; i < s.channels; i++, strips += a.strips * a.strip) {
         for (int64_t g = 0; g < p.in_members; g++) {
-            const float *channel = reach.row(s, 0) + p.in_order[g * p.task.inputs + input + i] * s.channel;
+            const int32_t *order = p.in_order + g * p.task.inputs + input;
+            const float *channel = reach.row(s, 0) + order[i] * s.channel;
+            int64_t ahead = i + SOON < s.channels ? (order[i + SOON] - order[i]) * s.channel : 0;
             float *to = row + g * a.held * a.row + reach.before;
             for (int64_t y = 0; y < p.region[1]; y++, to += a.row)
                 if (reach.outside(p, y))
                     memset(to, 0, sizeof(float) * reach.inside);
                 else
-                    copy_row(channel + y * s.position[1], reach.inside, to);
+                    copy_row(channel + y * s.position[1], reach.inside, ahead, to);
         }
         spread_brought(p, a, p.region[1], row, strips, a.line);
     }

@@ -1,5 +1,6 @@
-// Few inputs, answers whose channels lie side by side: all characters of a few pixels are summed in registers, mirrored
-// there and stored at once, so that multiplying goes on while memory takes what is stored.
+// Few inputs, and answers whose channels lie side by side: lifting layers, and deep ones of one tap. All characters of a few
+// pixels are summed in registers, mirrored there and stored at once, so that multiplying goes on while memory takes what is
+// stored.
 
 #pragma once
 #include "desk.h"
