@@ -6,66 +6,87 @@
 namespace {
 
 template <int N> struct FoldAll {
-    const Fold &fold;
-    const float *from;
-    float *to;
+    const float *from[N];
+    float *to[N];
+    FoldAll(const Fold &f, const float *first, float *into) {
+        for (int j = 0; j < N; j++) from[j] = first + f.from[j], to[j] = into + f.to[j];
+    }
     template <class T> void run(int64_t i) const {
         T v[N];
-        for (int j = 0; j < N; j++) v[j] = get(from + fold.from[j] + i, (T *)nullptr);
+        for (int j = 0; j < N; j++) v[j] = get(from[j] + i, (T *)nullptr);
         butterfly<N>(v);
-        for (int j = 0; j < N; j++) put(to + fold.to[j] + i, v[j]);
+        for (int j = 0; j < N; j++) put(to[j] + i, v[j]);
     }
 };
 
 // Only one result; the compiler leaves out what the others would need.
 template <int N, int C> struct FoldOne {
-    const Fold &fold;
-    const float *from;
+    const float *from[N];
     float *to;
+    FoldOne(const Fold &f, const float *first, float *into) : to(into + f.to[0]) {
+        for (int j = 0; j < N; j++) from[j] = first + f.from[j];
+    }
     template <class T> void run(int64_t i) const {
         T v[N];
-        for (int j = 0; j < N; j++) v[j] = get(from + fold.from[j] + i, (T *)nullptr);
+        for (int j = 0; j < N; j++) v[j] = get(from[j] + i, (T *)nullptr);
         butterfly<N>(v);
-        put(to + fold.to[0] + i, v[C]);
+        put(to + i, v[C]);
     }
 };
 
-inline void run_fold(const Fold &f, const float *from, float *to, int64_t count) {
+// Pixels of a row that are folded in one go: runs of so many numbers, so far apart.
+struct Pixels {
+    int64_t count, floats, from, to;
+};
+
+// Not inlined: it must not keep single runs from having their places in registers.
+template <class Work>
+__attribute__((noinline)) void fold_apart(const Fold &f, const float *from, float *to, const Pixels &p) {
+    for (int64_t i = 0; i < p.count; i++) sweep_short(p.floats, Work(f, from + i * p.from, to + i * p.to));
+}
+
+template <class Work> inline void fold_pixels(const Fold &f, const float *from, float *to, const Pixels &p) {
+    p.count == 1 ? sweep_short(p.floats, Work(f, from, to)) : fold_apart<Work>(f, from, to, p);
+}
+
+inline void run_fold(const Fold &f, const float *from, float *to, const Pixels &p) {
     switch (f.count * 16 + f.character) {
-    case 31: return sweep(count, FoldAll<2>{f, from, to});
-    case 63: return sweep(count, FoldAll<4>{f, from, to});
-    case 127: return sweep(count, FoldAll<8>{f, from, to});
-    case 32: return sweep(count, FoldOne<2, 0>{f, from, to});
-    case 33: return sweep(count, FoldOne<2, 1>{f, from, to});
-    case 64: return sweep(count, FoldOne<4, 0>{f, from, to});
-    case 65: return sweep(count, FoldOne<4, 1>{f, from, to});
-    case 66: return sweep(count, FoldOne<4, 2>{f, from, to});
-    case 67: return sweep(count, FoldOne<4, 3>{f, from, to});
-    case 128: return sweep(count, FoldOne<8, 0>{f, from, to});
-    case 129: return sweep(count, FoldOne<8, 1>{f, from, to});
-    case 130: return sweep(count, FoldOne<8, 2>{f, from, to});
-    case 131: return sweep(count, FoldOne<8, 3>{f, from, to});
-    case 132: return sweep(count, FoldOne<8, 4>{f, from, to});
-    case 133: return sweep(count, FoldOne<8, 5>{f, from, to});
-    case 134: return sweep(count, FoldOne<8, 6>{f, from, to});
-    case 135: return sweep(count, FoldOne<8, 7>{f, from, to});
+    case 31: return fold_pixels<FoldAll<2>>(f, from, to, p);
+    case 63: return fold_pixels<FoldAll<4>>(f, from, to, p);
+    case 127: return fold_pixels<FoldAll<8>>(f, from, to, p);
+    case 32: return fold_pixels<FoldOne<2, 0>>(f, from, to, p);
+    case 33: return fold_pixels<FoldOne<2, 1>>(f, from, to, p);
+    case 64: return fold_pixels<FoldOne<4, 0>>(f, from, to, p);
+    case 65: return fold_pixels<FoldOne<4, 1>>(f, from, to, p);
+    case 66: return fold_pixels<FoldOne<4, 2>>(f, from, to, p);
+    case 67: return fold_pixels<FoldOne<4, 3>>(f, from, to, p);
+    case 128: return fold_pixels<FoldOne<8, 0>>(f, from, to, p);
+    case 129: return fold_pixels<FoldOne<8, 1>>(f, from, to, p);
+    case 130: return fold_pixels<FoldOne<8, 2>>(f, from, to, p);
+    case 131: return fold_pixels<FoldOne<8, 3>>(f, from, to, p);
+    case 132: return fold_pixels<FoldOne<8, 4>>(f, from, to, p);
+    case 133: return fold_pixels<FoldOne<8, 5>>(f, from, to, p);
+    case 134: return fold_pixels<FoldOne<8, 6>>(f, from, to, p);
+    case 135: return fold_pixels<FoldOne<8, 7>>(f, from, to, p);
     }
 }
 
-enum { NEAR = 256 };  // floats of a row that are folded in one go
+enum { NEAR = 256 };  // floats of a row that are folded in one go, as many as the first cache holds
 
 inline void fold_region(const Program &p, const float *region, float *planes) {
-    int64_t step[3];
+    int64_t step[3], inputs = p.task.inputs;
     for (int a = 0; a < 3; a++) step[a] = (p.folded[a] ? p.task.stride[a] : 1) * p.region_pitch[a];
-    bool runs = step[2] == p.task.inputs;  // pixels side by side are folded together, as many as the first cache holds
-    int64_t together = runs ? least(most(NEAR / p.task.inputs, 1), p.plane[2]) : 1;
+    bool gapless = step[2] == inputs;  // pixels side by side are one run
+    int64_t together = least(most(NEAR / inputs, 1), p.plane[2]);
     for (int64_t z = 0; z < p.plane[0]; z++)
         for (int64_t y = 0; y < p.plane[1]; y++)
             for (int64_t x = 0; x < p.plane[2]; x += together) {
                 const float *from = region + z * step[0] + y * step[1] + x * step[2];
                 float *to = planes + z * p.plane_pitch[0] + y * p.plane_pitch[1] + x * p.plane_pitch[2];
-                int64_t floats = least(together, p.plane[2] - x) * p.task.inputs;
-                for (int f = 0; f < p.fold_count; f++) run_fold(p.folds[f], from, to, floats);
+                int64_t count = least(together, p.plane[2] - x);
+                Pixels pixels = {count, inputs, step[2], p.plane_pitch[2]};
+                if (gapless) pixels = {1, count * inputs, 0, 0};
+                for (int f = 0; f < p.fold_count; f++) run_fold(p.folds[f], from, to, pixels);
             }
 }
 

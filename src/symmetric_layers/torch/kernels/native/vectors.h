@@ -111,16 +111,33 @@ template <int N, class T> inline void butterfly(T *values) {
             }
 }
 
+template <class T> inline T get(const float *from, T *) {
+    T value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+template <class T> inline void put(float *to, T value) { memcpy(to, &value, sizeof value); }
+
 // `work` is done on vectors, then on what is left, for count numbers.
 template <class Work> inline void sweep(int64_t count, Work work) {
     int64_t i = 0;
     for (; i + LANES <= count; i += LANES) work.template run<Vector>(i);
     for (; i < count; i++) work.template run<float>(i);
 }
-inline Vector get(const float *from, Vector *) { return load(from); }
-inline float get(const float *from, float *) { return *from; }
-inline void put(float *to, Vector value) { store(to, value); }
-inline void put(float *to, float value) { *to = value; }
+
+// The same for runs that may be shorter than a vector: on halves and quarters of one, too.
+template <class Work> inline __attribute__((always_inline)) void sweep_short(int64_t count, Work work) {
+    typedef float Eight __attribute__((vector_size(32)));
+    typedef float Four __attribute__((vector_size(16)));
+    constexpr int lanes = LANES;
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) work.template run<Vector>(i);
+    if constexpr (lanes > 8)
+        if (i + 8 <= count) work.template run<Eight>(i), i += 8;
+    if constexpr (lanes > 4)
+        if (i + 4 <= count) work.template run<Four>(i), i += 4;
+    for (; i < count; i++) work.template run<float>(i);
+}
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
