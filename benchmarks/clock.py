@@ -69,6 +69,11 @@ def maker() -> str:
     return _known("vendor_id")
 
 
+def family() -> int:
+    """Which family of its maker's processors it belongs to; 0 where nothing says so."""
+    return int(_known("cpu family") or 0)
+
+
 def machine() -> str:
     """The processor and the commit, for the line above a table."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from clock import GOES_BACK, Times, machine, maker, memory_stays, put, side_by_side, table
+from clock import GOES_BACK, Times, family, machine, maker, memory_stays, put, side_by_side, table
 from monai.networks.nets import BasicUNet, DynUNet
 from torch import Tensor
 from transformers import ResNetConfig, ResNetForImageClassification
@@ -256,10 +256,17 @@ PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others,
          "networks": networks, "training": training}  # fmt: skip
 
 
+ZEN_5 = 26  # the family of AMD's processors that multiply and add twice in a cycle with AVX-512
+
+
 def place() -> str:
-    """Which table of the page is this machine's: of its instruction set, and of AVX-512 by whom it multiplies."""
+    """Which table of the page is this machine's: of its instruction set, and of AVX-512 by how it multiplies."""
     instructions = library.instruction_sets()[0]
-    return f"folding-{instructions}{'-intel' if instructions == 'avx512' and maker() == 'GenuineIntel' else ''}"
+    if instructions != "avx512":
+        return f"folding-{instructions}"
+    if maker() == "GenuineIntel":
+        return "folding-avx512-intel"
+    return "folding-avx512-zen5" if family() >= ZEN_5 else "folding-avx512"
 
 
 README = pathlib.Path(ours.__file__).parent / "kernels" / "README.md"
