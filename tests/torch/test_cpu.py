@@ -25,7 +25,13 @@ def instruction_set(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _poisoned():
+def _shared_out(monkeypatch):
+    """Threads share what is small, too."""
+    monkeypatch.setattr(library, "_ALONE", 0)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned(_shared_out):
     """Memory that nobody has written to holds NaN."""
     torch.use_deterministic_algorithms(True)
     poison_scratch()

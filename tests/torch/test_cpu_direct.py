@@ -113,18 +113,28 @@ def test_the_same_layer_serves_inputs_that_lie_otherwise_in_memory(layer, x):
     assert torch.equal(turned[1], expected[0])
 
 
-def test_threads_are_asked_for_in_every_call(layer, x, monkeypatch):
+@pytest.fixture
+def threads(monkeypatch):
+    """How many threads every call of the kernel has."""
     found, before, own = [], torch.get_num_threads(), operators.run
     monkeypatch.setattr(
         operators, "run", lambda verb, task, *rest: found.append(task.threads) or own(verb, task, *rest)
     )
-    try:
-        for threads in (1, 2, 1):
-            torch.set_num_threads(threads)
-            layer(x)
-    finally:
-        torch.set_num_threads(before)
-    assert found == [1, 2, 1]
+    yield found
+    torch.set_num_threads(before)
+
+
+def test_threads_are_asked_for_in_every_call(layer, threads):
+    for many in (1, 2, 1):
+        torch.set_num_threads(many)
+        layer(torch.randn(2, 8, 40, 40))
+    assert threads == [1, 2, 1]
+
+
+def test_what_is_small_is_done_by_one_thread(layer, x, threads):
+    torch.set_num_threads(2)
+    layer(x.requires_grad_()).sum().backward()
+    assert threads == [1] * 3
 
 
 def test_views_of_negatives_are_negative(layer, x):

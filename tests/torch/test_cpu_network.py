@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_cpu import last
+from test_cpu import _shared_out, last  # noqa: F401
 from test_folded import same_bits
 from torch import nn
 

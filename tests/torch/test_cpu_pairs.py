@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_cpu import _poisoned, agrees, instruction_set, last  # noqa: F401
+from test_cpu import _poisoned, _shared_out, agrees, instruction_set, last  # noqa: F401
 from test_cpu_shapes import conv, random
 from test_folded import mirrors_bitwise, same_bits
 

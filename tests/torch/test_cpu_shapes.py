@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_cpu import _poisoned, agrees, last  # noqa: F401
+from test_cpu import _poisoned, _shared_out, agrees, last  # noqa: F401
 from test_folded import filled, mirrors_bitwise, same_bits
 
 import symmetric_layers.torch as layers

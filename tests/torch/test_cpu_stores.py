@@ -3,7 +3,7 @@
 import pytest
 import torch
 from strategies import KINDS
-from test_cpu import instruction_set, last  # noqa: F401
+from test_cpu import _shared_out, instruction_set, last  # noqa: F401
 from test_folded import filled
 
 import symmetric_layers.torch as layers

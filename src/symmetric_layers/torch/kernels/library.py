@@ -5,6 +5,7 @@ The kernel writes its answers folded: sums and differences of mirrored pixels ar
 """
 
 import ctypes
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from symmetric_layers.torch.kernels.geometry import Geometry
 _Three = ctypes.c_int64 * 3
 _LANES = {"avx512": 16, "avx2": 8, "baseline": 4}  # floats in a vector of every instruction set, the best one first
 _BUDGET = 400 * 1024  # bytes that one thread folds into
+_ALONE = 400_000  # products that one thread has made before another one has begun
 _KEPT, _KEPT_SHORT = 4 * 1024**2, 16 * 1024**2  # bytes of an answer that stay in the caches, as `_caches` says
 
 
@@ -134,9 +136,10 @@ def _point(task: Task | Pool, prefix: str, x: Tensor) -> None:
 def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: int) -> Task:
     """A task that reads pictures x and gives pictures y; mode, kind and channels are left to fill in.
 
-    Filters are contiguous or have their channels last.
+    Filters are contiguous or have their channels last. One thread does what is small.
     """
-    task = Task(batch=x.shape[0], threads=threads, budget=_BUDGET, caches=_caches())
+    products = x.shape[0] * math.prod(geometry.answer) * weight.numel()
+    task = Task(batch=x.shape[0], threads=threads if products > _ALONE else 1, budget=_BUDGET, caches=_caches())
     _write(task, geometry)
     _point(task, "in", x)
     _point(task, "out", y)
