@@ -11,7 +11,7 @@ template <int N> struct FoldAll {
     FoldAll(const Fold &f, const float *first, float *into) {
         for (int j = 0; j < N; j++) from[j] = first + f.from[j], to[j] = into + f.to[j];
     }
-    template <class T> void run(int64_t i) const {
+    template <class T> inline __attribute__((always_inline)) void run(int64_t i) const {
         T v[N];
         for (int j = 0; j < N; j++) v[j] = get(from[j] + i, (T *)nullptr);
         butterfly<N>(v);
@@ -26,7 +26,7 @@ template <int N, int C> struct FoldOne {
     FoldOne(const Fold &f, const float *first, float *into) : to(into + f.to[0]) {
         for (int j = 0; j < N; j++) from[j] = first + f.from[j];
     }
-    template <class T> void run(int64_t i) const {
+    template <class T> inline __attribute__((always_inline)) void run(int64_t i) const {
         T v[N];
         for (int j = 0; j < N; j++) v[j] = get(from[j] + i, (T *)nullptr);
         butterfly<N>(v);

@@ -128,7 +128,7 @@ struct Butterfly {
     int64_t pitch;
 };
 template <int N> struct ButterflyOf : Butterfly {
-    template <class T> void run(int64_t i) const {
+    template <class T> inline __attribute__((always_inline)) void run(int64_t i) const {
         T v[N];
         for (int g = 0; g < N; g++) v[g] = get(values + g * pitch + i, (T *)nullptr);
         butterfly<N>(v);

@@ -101,7 +101,7 @@ template <> inline void unlace<3>(Vector *rows) {
 
 // Sums and differences along every bit of the index. Mirroring swaps the two terms of sums and of differences, so the
 // same bits come out, up to the sign: this is why answers mirror bitwise.
-template <int N, class T> inline void butterfly(T *values) {
+template <int N, class T> inline __attribute__((always_inline)) void butterfly(T *values) {
     for (int bit = 1; bit < N; bit *= 2)
         for (int i = 0; i < N; i++)
             if (!(i & bit)) {
