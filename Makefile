@@ -59,6 +59,7 @@ lint: setup
 bench: setup
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/folding.py --write
+	$(BIN)/python benchmarks/choices.py --write
 	$(BIN)/python benchmarks/conversion.py --write
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python benchmarks/keras_layers.py; done
 	test -z "$(PYTHON37)" || $(MAKE) bench-tf1
