@@ -28,7 +28,7 @@ class Prices(NamedTuple):
         full: products at a time that many orbits make; narrow: one vector of them; streamed: pixels in the lanes.
         ordinary: what the ordinary convolution makes.
         run: products lost at the beginning of every run of channels.
-        skipped: taking a number apart that strides go past.
+        skipped: taking a number apart that strides go past, channels-last and contiguous.
         strided: beginning a plane of a pixel, where strides go past some.
         call: a call of the kernel.
         bank: writing a bank out; number: every number of it.
@@ -47,7 +47,7 @@ class Prices(NamedTuple):
     streamed: float
     ordinary: float
     run: float
-    skipped: float
+    skipped: tuple[float, float]
     strided: float
     call: float
     bank: float
@@ -55,10 +55,10 @@ class Prices(NamedTuple):
 
 
 _PRICES = {
-    16: Prices(1.3, 2.6, 10.0, 0.0, (59.0, 136.0), (69.0, 80.0), 32.0, (58.0, 134.0), 0.90, 0.87, 0.94, 0.95, 1.3, 33.0,
-               166.0, 3.1e6, 9.0e6, 9.0),
-    8: Prices(12.3, 4.8, 0.0, 9.6, (41.0, 55.0), (66.0, 61.0), 37.0, (39.0, 52.0), 1.0, 0.80, 1.06, 0.93, 0.0, 28.0,
-              111.0, 9.5e6, 18.2e6, 58.0),
+    16: Prices(1.3, 2.6, 10.0, 0.0, (59.0, 136.0), (69.0, 80.0), 32.0, (58.0, 134.0), 0.90, 0.87, 0.94, 0.95, 1.3,
+               (33.0, 4.0), 166.0, 3.1e6, 9.0e6, 9.0),
+    8: Prices(12.3, 4.8, 0.0, 9.6, (41.0, 55.0), (66.0, 61.0), 37.0, (39.0, 52.0), 1.0, 0.80, 1.06, 0.93, 0.0,
+              (28.0, 28.0), 111.0, 9.5e6, 18.2e6, 58.0),
 }  # fmt: skip
 _PARTED, _SLOWLY = 20_480, 5.0  # PyTorch takes a slow path for one volume of so few rows, and how slow
 
@@ -94,7 +94,7 @@ def ratio(
         run = channels // (orbit_size(block.kind) if plan.inputs is not None else 1)
         if _has_pixels_in_lanes(plan, block, run, kernel_taps, channels_last, lanes, plane, stride):
             fused += taps * _padded(block.orbits, 4) / price.streamed + price.strip * channels * kernel_size[-1]
-            fused += price.stream[apart] * block.filters + price.skipped * channels * (stride - 1)
+            fused += price.stream[apart] * block.filters + price.skipped[apart] * channels * (stride - 1)
             fused += price.turn * channels * (channels_last and kernel_taps == 1)
             fused += price.ahead * taps * _is_folded_ahead(block, lanes)
         else:
@@ -123,6 +123,8 @@ def _has_pixels_in_lanes(
     plan: Plan, block: Block, run: int, taps: int, channels_last: bool, lanes: int, plane: float, stride: int
 ) -> bool:
     """Whether the kernel puts pixels into its lanes, and not orbits; `native/choices.h` decides it."""
+    if (plane if stride == 1 else 2 * math.sqrt(plane)) < lanes:
+        return False
     if block.orbits <= lanes // 2 or _is_folded_ahead(block, lanes):
         return True
     if plan.inputs is None and run <= 32:

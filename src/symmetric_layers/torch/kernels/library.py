@@ -20,7 +20,7 @@ from symmetric_layers.torch.kernels.geometry import Geometry
 _Three = ctypes.c_int64 * 3
 _LANES = {"avx512": 16, "avx2": 8, "baseline": 4}  # floats in a vector of every instruction set, the best one first
 _BUDGET = 400 * 1024  # bytes that one thread folds into
-_ALONE = 400_000  # products that one thread has made before another one has begun
+_ALONE = 100_000  # products that one thread has made before another one has begun
 _KEPT, _KEPT_SHORT = 4 * 1024**2, 16 * 1024**2  # bytes of an answer that stay in the caches, as `_caches` says
 
 
