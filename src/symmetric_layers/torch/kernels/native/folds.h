@@ -42,11 +42,11 @@ struct Pixels {
 // Not inlined: it must not keep single runs from having their places in registers.
 template <class Work>
 __attribute__((noinline)) void fold_apart(const Fold &f, const float *from, float *to, const Pixels &p) {
-    for (int64_t i = 0; i < p.count; i++) sweep_short(p.floats, Work(f, from + i * p.from, to + i * p.to));
+    for (int64_t i = 0; i < p.count; i++) sweep(p.floats, Work(f, from + i * p.from, to + i * p.to));
 }
 
 template <class Work> inline void fold_pixels(const Fold &f, const float *from, float *to, const Pixels &p) {
-    p.count == 1 ? sweep_short(p.floats, Work(f, from, to)) : fold_apart<Work>(f, from, to, p);
+    p.count == 1 ? sweep(p.floats, Work(f, from, to)) : fold_apart<Work>(f, from, to, p);
 }
 
 inline void run_fold(const Fold &f, const float *from, float *to, const Pixels &p) {

@@ -138,9 +138,9 @@ template <int N> struct ButterflyOf : Butterfly {
 
 // Members become characters, in place.
 inline void butterfly_all(float *values, int members, int64_t count, int64_t pitch) {
-    if (members == 2) sweep_short(count, ButterflyOf<2>{{values, pitch}});
-    if (members == 4) sweep_short(count, ButterflyOf<4>{{values, pitch}});
-    if (members == 8) sweep_short(count, ButterflyOf<8>{{values, pitch}});
+    if (members == 2) sweep(count, ButterflyOf<2>{{values, pitch}});
+    if (members == 4) sweep(count, ButterflyOf<4>{{values, pitch}});
+    if (members == 8) sweep(count, ButterflyOf<8>{{values, pitch}});
 }
 
 // --- Answers: sums [group][pixel][WIDTH] become channels of pictures --------------------------------------------------

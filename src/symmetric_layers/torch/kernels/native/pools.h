@@ -25,11 +25,9 @@ typedef int32_t LooseNumbers __attribute__((vector_size(LANES * 4), aligned(4), 
 
 // Whether a number takes the place of the best one so far: the larger one; the earlier one of equal ones; no number if one is
 // none.
-inline bool takes(float best, float next) { return next > best || next != next; }
-inline Numbers takes(Vector best, Vector next) { return (next > best) | (next != next); }
+template <class T> inline auto takes(T best, T next) { return (next > best) | (next != next); }
 template <class T> inline T larger(T best, T next) { return takes(best, next) ? next : best; }
-inline float lowest(float *) { return -__builtin_inff(); }
-inline Vector lowest(Vector *) { return splat(-__builtin_inff()); }
+template <class T> inline T lowest(T *) { return T{} - __builtin_inff(); }
 
 // The taps of a window that lie inside the picture, along one axis, in the order in which they are gone through.
 struct Taps {

@@ -118,15 +118,8 @@ template <class T> inline T get(const float *from, T *) {
 }
 template <class T> inline void put(float *to, T value) { memcpy(to, &value, sizeof value); }
 
-// `work` is done on vectors, then on what is left, for count numbers.
-template <class Work> inline void sweep(int64_t count, Work work) {
-    int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) work.template run<Vector>(i);
-    for (; i < count; i++) work.template run<float>(i);
-}
-
-// The same for runs that may be shorter than a vector: on halves and quarters of one, too.
-template <class Work> inline __attribute__((always_inline)) void sweep_short(int64_t count, Work work) {
+// `work` is done on vectors, then on halves and quarters of one and on what is left, for count numbers.
+template <class Work> inline __attribute__((always_inline)) void sweep(int64_t count, Work work) {
     typedef float Eight __attribute__((vector_size(32)));
     typedef float Four __attribute__((vector_size(16)));
     constexpr int lanes = LANES;
