@@ -119,35 +119,39 @@ def _is_folded_ahead(block: Block, lanes: int) -> bool:
     return lanes < 16 and len(set(block.kind) - {"h"}) == 2 and 2 < block.orbits <= lanes
 
 
+def _is_brief(plan: Plan, run: int, kernel_taps: int) -> bool:
+    """Whether pixels and orbits in the lanes sum in the same order; `native/program.h` decides it."""
+    return run <= 32 if plan.inputs is None else run <= 64 and kernel_taps == 1
+
+
 def _has_pixels_in_lanes(
-    plan: Plan, block: Block, run: int, taps: int, channels_last: bool, lanes: int, plane: float, stride: int
+    plan: Plan, block: Block, run: int, kernel_taps: int, channels_last: bool, lanes: int, plane: float, stride: int
 ) -> bool:
     """Whether the kernel puts pixels into its lanes, and not orbits; `native/choices.h` decides it."""
-    if (plane if stride == 1 else 2 * math.sqrt(plane)) < lanes:
+    if (plane if stride == 1 or plan.ndim == 1 else 2 * math.sqrt(plane)) < lanes:
         return False
     if block.orbits <= lanes // 2 or _is_folded_ahead(block, lanes):
         return True
-    if plan.inputs is None and run <= 32:
+    if _is_brief(plan, run, kernel_taps):
+        if plan.inputs is not None:
+            return not channels_last and plane >= 28 * 28
         if 3 * _padded(block.orbits, lanes) >= 4 * block.orbits:
             return True
         suits = not channels_last or len(block.kind) == 1
         if lanes == 8 and block.orbits <= lanes and stride == 1 and run <= 16 and suits:
             return True
         if channels_last:
-            many_planes = len(block.kind) > 1 and taps >= 49 and block.orbits <= 2 * lanes
+            many_planes = len(block.kind) > 1 and kernel_taps >= 49 and block.orbits <= 2 * lanes
             return many_planes or (stride > 1 and run <= 4)
         return plane >= (28 * 28 if run <= 4 else 48 * 48) and (lanes != 8 or run <= 8)
-    if plan.inputs is not None and taps == 1 and run <= 64:
-        return not channels_last and plane >= 28 * 28
     short = 2 * lanes if lanes < 16 else lanes - 1
     return plan.inputs is not None and len(block.kind) == 2 and block.orbits <= lanes and run <= short
 
 
 def _is_stem(plan: Plan, block: Block, run: int, kernel_taps: int, taps: int, channels_last: bool, lanes: int) -> bool:
     """Whether all characters of a pixel are summed and stored at once; `native/program.h` decides it."""
-    is_brief = run <= 32 if plan.inputs is None else run <= 64 and kernel_taps == 1
     light = run <= 4 or (lanes == 16 and taps * min(block.orbits, 2 * lanes) <= 4096)
-    return channels_last and bool(block.kind) and is_brief and light
+    return channels_last and bool(block.kind) and _is_brief(plan, run, kernel_taps) and light
 
 
 def _padded(orbits: int, lanes: int) -> int:
