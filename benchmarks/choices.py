@@ -1,8 +1,8 @@
 """How well `'auto'` chooses: `python benchmarks/choices.py [--seconds 240] [--seed 0] [--write]`.
 
 Layers are drawn at random, one after the other: pictures and filters of all sizes, lines, planes and volumes, both
-memory formats. Each is answered by the fused kernel, by the reference and by the host's own convolution with as many
-filters on the same picture, all in turns. What `'auto'` would take is asked, and compared with the better of the two.
+memory formats. Each is answered by the fused kernel, by the reference and by the ordinary convolution with as many
+filters in its fastest form, all in turns. What `'auto'` would take is asked, and compared with the better of the two.
 """
 
 import argparse
@@ -11,11 +11,10 @@ import time
 from typing import NamedTuple
 
 import torch
-from clock import machine, memory_stays, put, side_by_side, table
-from folding import CONV, LAST, README, layer
+from clock import memory_stays, put, side_by_side, table
+from folding import LAST, README, forward, layer, where
 
 from symmetric_layers.torch import why_not
-from symmetric_layers.torch.kernels import library
 
 SIZES = {1: (128, 512, 2048, 8192), 2: (7, 14, 20, 28, 40, 56, 80, 112, 160, 224), 3: (8, 12, 16, 24, 32, 48)}
 KINDS = {1: ("h",), 2: ("h", "v", "hv"), 3: ("h", "hv", "hvz")}
@@ -58,17 +57,17 @@ class Drawn(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Milliseconds of the host, what the kernel and the reference take of it, and what `'auto'` takes."""
+    """Milliseconds of the fastest rival, what the kernel and the reference take of it, and what `'auto'` takes."""
 
     drawn: Drawn
-    host: float
+    rival: float
     cpu: float
     reference: float
     taken: str
 
     @property
     def auto(self) -> float:
-        """What `'auto'` takes of the host's time."""
+        """What `'auto'` takes of the rival's time."""
         return self.cpu if self.taken == "cpu" else self.reference
 
     @property
@@ -95,22 +94,16 @@ def measure(d: Drawn) -> Measured:
     padding = d.kernel // 2
     own = layer(d.rank, d.inputs, d.filters, d.kernel, d.kind, d.deep, padding, d.stride)
     other = layer(d.rank, d.inputs, d.filters, d.kernel, d.kind, d.deep, padding, d.stride)
-    form = LAST[d.rank] if d.last else torch.contiguous_format
-    x = torch.randn(d.batch, d.inputs, *[d.size] * d.rank).to(memory_format=form)
-    weight = torch.randn(d.filters, d.inputs, *[d.kernel] * d.rank).to(memory_format=form)
-    taken = why_not(own, x).split("'")[1]
+    x = torch.randn(d.batch, d.inputs, *[d.size] * d.rank)
+    weight = torch.randn(d.filters, d.inputs, *[d.kernel] * d.rank)
+    pictures = x.to(memory_format=LAST[d.rank]) if d.last else x
+    taken = why_not(own, pictures).split("'")[1]
     own.algorithm, other.algorithm = "cpu", "reference"
     with torch.no_grad():
-        times = side_by_side(
-            {
-                "host": lambda: CONV[d.rank](x, weight, None, d.stride, padding),
-                "cpu": lambda: own(x),
-                "reference": lambda: other(x),
-            },
-            warm_up=2,
-        )
-    ratios = [times.ratio(name, "host") for name in ("cpu", "reference")]
-    return Measured(d, times.milliseconds("host"), *ratios, taken)
+        rivals = forward(d.rank, x, weight, padding, d.stride)
+        times = side_by_side({**rivals, "cpu": lambda: own(pictures), "reference": lambda: other(pictures)})
+    best = min(rivals, key=times.milliseconds)
+    return Measured(d, times.milliseconds(best), times.ratio("cpu", best), times.ratio("reference", best), taken)
 
 
 def share(found: list[Measured], limit: list[float]) -> str:
@@ -119,33 +112,33 @@ def share(found: list[Measured], limit: list[float]) -> str:
 
 
 def summed(found: list[Measured]) -> str:
-    """How much is lost, by the host's time."""
+    """How much is lost, by the rival's time."""
     rows = []
     for name, (low, high) in GROUPS.items():
-        some = [one for one in found if low <= one.host < high]
+        some = [one for one in found if low <= one.rival < high]
         if not some:
             continue
         taken, best, plain = (
-            sum(one.host * ratio(one) for one in some)
+            sum(one.rival * ratio(one) for one in some)
             for ratio in (lambda one: one.auto, lambda one: one.best, lambda one: one.reference)
         )
         rows.append([
-            name, str(len(some)), f"{taken / sum(one.host for one in some):.2f}", f"{taken / best - 1:.1%}",
+            name, str(len(some)), f"{taken / sum(one.rival for one in some):.2f}", f"{taken / best - 1:.1%}",
             f"{plain / best - 1:.0%}", share(some, [one.reference for one in some]), share(some, [1.0] * len(some)),
         ])  # fmt: skip
     return table(
-        ["host's time", "layers", "auto to the host", "lost by auto", "lost by the reference",
-         "auto slower than the reference", "auto slower than the host"], rows,
+        ["fastest rival", "layers", "auto to the rival", "lost by auto", "lost by the reference",
+         "auto slower than the reference", "auto slower than the rival"], rows,
     )  # fmt: skip
 
 
 def worst(found: list[Measured], many: int = 10) -> str:
     """Where most time is lost."""
-    found = sorted(found, key=lambda one: one.host * (one.best - one.auto))[:many]
+    found = sorted(found, key=lambda one: one.rival * (one.best - one.auto))[:many]
     rows = [
-        [str(one.drawn), f"{one.host:.2f} ms", one.taken, f"{one.cpu:.2f}", f"{one.reference:.2f}"] for one in found
+        [str(one.drawn), f"{one.rival:.2f} ms", one.taken, f"{one.cpu:.2f}", f"{one.reference:.2f}"] for one in found
     ]
-    header = ["batch, Cin, Cout, size", "host", "taken", "kernel", "reference"]
+    header = ["batch, Cin, Cout, size", "fastest rival", "taken", "kernel", "reference"]
     return table(header, rows)
 
 
@@ -163,8 +156,8 @@ def main() -> None:
     dice, found, end = random.Random(asked.seed), [], time.monotonic() + asked.seconds
     while time.monotonic() < end:
         found.append(measure(draw(dice)))
-    where = f"{machine()}, {library.instruction_sets()[0]}, PyTorch {torch.__version__}, {asked.threads} threads"
-    text = f"{where}, {len(found)} layers drawn at random.\n\n{summed(found)}\n\nWhere most is lost:\n\n{worst(found)}"
+    head = f"{where(asked.threads)}, {len(found)} layers drawn at random."
+    text = f"{head}\n\n{summed(found)}\n\nWhere most is lost:\n\n{worst(found)}"
     print(text)
     if asked.write:
         put(README, "choices", text)

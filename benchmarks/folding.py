@@ -269,6 +269,11 @@ def place() -> str:
     return "folding-avx512-zen5" if family() >= ZEN_5 else "folding-avx512"
 
 
+def where(threads: int) -> str:
+    """On what was measured, for the line above a table."""
+    return f"{machine()}, {library.instruction_sets()[0]}, PyTorch {torch.__version__}, {threads} threads"
+
+
 README = pathlib.Path(ours.__file__).parent / "kernels" / "README.md"
 
 
@@ -286,8 +291,7 @@ def main() -> None:
     if asked.cleared:
         print(others(ANSWERS))
         return
-    where = f"{machine()}, {library.instruction_sets()[0]}, PyTorch {torch.__version__}, {asked.threads} threads"
-    parts = [f"{where}, fp32, medians; freed memory stays with the process."]
+    parts = [f"{where(asked.threads)}, fp32, medians; freed memory stays with the process."]
     print(parts[0] + "\n")
     for part in asked.only:
         parts.append(f"{PARTS[part].__doc__}\n\n{PARTS[part]()}\n")

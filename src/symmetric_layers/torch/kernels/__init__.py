@@ -1,4 +1,7 @@
-"""The door to the algorithms: layers call `conv` and `conv_transpose`, and do not know how the answer is made."""
+"""The door to the algorithms: layers call `answer` (or `conv`) and `conv_transpose`, and do not know how it is made.
+
+A layer may keep the `Note` that comes with an answer, and ask `recall` first.
+"""
 
 from symmetric_layers.torch.kernels.channels import per_block, spread
 from symmetric_layers.torch.kernels.direct import Note, recall
