@@ -18,7 +18,8 @@ SELECTED = (
     "any_layer or chosen_layers_answer or (every_kind and (2-h+v+hv or 3-hvz or 1-h)) or any_number_of_channels "
     "or cut_into_tiles or lie_in_memory or gradient_lies or one_place or larger_than or wider_than or of_every_size "
     "or (little_room and (6-37 or 40-34)) or in_pieces or every_pool or is_no_number "
-    "or past_the_caches or in_the_lanes or leave_pixels_out or side_by_side or (share_vectors and (34 or in_pieces))"
+    "or past_the_caches or in_the_lanes or leave_pixels_out or side_by_side or (share_vectors and (40 or in_pieces)) "
+    "or (two_letters and 36-18) or more_weights"
 )
 
 pytestmark = [
@@ -59,6 +60,7 @@ def preloaded(name):
     ).stdout.strip()
 
 
+@pytest.mark.timeout(900)
 def test_sanitizers_have_nothing_to_say(sanitized):
     environment = {
         **os.environ,
@@ -67,8 +69,8 @@ def test_sanitizers_have_nothing_to_say(sanitized):
         "ASAN_OPTIONS": "detect_leaks=0:max_malloc_fill_size=268435456:malloc_fill_byte=255",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    names = ("test_cpu.py", "test_cpu_shapes.py", "test_cpu_stores.py", "test_cpu_pairs.py", "test_mirrored_at_once.py")
-    tests = [HERE / name for name in names]
+    names = [f"test_cpu{name}.py" for name in ("", "_shapes", "_stores", "_shares", "_close")]
+    tests = [HERE / name for name in (*names, "test_mirrored_at_once.py")]
     run = [sys.executable, HERE / "run_with_library.py", sanitized, "8", *tests]
     options = ["-n", "0", "-q", "-x", "-s", "-p", "no:cacheprovider", "-k", SELECTED]
     told = subprocess.run([*run, *options], env=environment, cwd=ROOT, capture_output=True, text=True)

@@ -120,7 +120,7 @@ def _is_folded_ahead(block: Block, lanes: int) -> bool:
 
 
 def _is_brief(plan: Plan, run: int, kernel_taps: int) -> bool:
-    """Whether pixels and orbits in the lanes sum in the same order; `native/program.h` decides it."""
+    """Whether pixels and orbits in the lanes sum in the same order; `native/boxes.h` decides it."""
     return run <= 32 if plan.inputs is None else run <= 64 and kernel_taps == 1
 
 
@@ -149,7 +149,7 @@ def _has_pixels_in_lanes(
 
 
 def _is_stem(plan: Plan, block: Block, run: int, kernel_taps: int, taps: int, channels_last: bool, lanes: int) -> bool:
-    """Whether all characters of a pixel are summed and stored at once; `native/program.h` decides it."""
+    """Whether all characters of a pixel are summed and stored at once; `native/boxes.h` decides it."""
     light = run <= 4 or (lanes == 16 and taps * min(block.orbits, 2 * lanes) <= 4096)
     return channels_last and bool(block.kind) and _is_brief(plan, run, kernel_taps) and light
 

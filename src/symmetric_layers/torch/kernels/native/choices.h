@@ -3,7 +3,7 @@
 // `cost.py` knows these rules, too.
 
 #pragma once
-#include "program.h"
+#include "boxes.h"
 
 namespace {
 

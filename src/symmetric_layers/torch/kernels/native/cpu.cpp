@@ -8,20 +8,39 @@
 
 namespace {
 
-enum { STRETCH_STORED = 16 * ROWS };  // pixels whose sums stay in the first cache until they are stored
-
 // The answers of some pixels of a tile, picture after picture.
-inline void store_part(const Program &p, const Desk &desk, Run part, int64_t group_pitch, int64_t block,
-                       const float *bias, float *y) {
+inline void store_part(const Program &p, const Desk &desk, Run part, const float *sums, int64_t block, const float *bias, float *y) {
     const Task &t = p.task;
     const Tile &tile = desk.tile;
-    int64_t box = tile.pixels / tile.pictures, pixels = 0;
+    int64_t box = tile.extent[0] * tile.extent[1] * tile.extent[2], pixels = 0;
     int64_t first = (tile.first[0] * t.answer[1] + tile.first[1]) * t.answer[2] + tile.first[2];
-    for (int64_t at = part.from; at < part.to; at += pixels) {
-        pixels = least(part.to, (at / box + 1) * box) - at;
-        float *to = y + (tile.first_picture + at / box) * t.out_batch + (first + at % box) * t.out_position[2];
-        store_answer(p, {to, desk.sums + (at - part.from) * WIDTH, bias ? bias + block * WIDTH : nullptr, group_pitch,
+    for (int64_t at = part.from, picture = 0; at < part.to; at += pixels) {
+        while (at >= (picture + 1) * box) picture++;
+        pixels = least(part.to, (picture + 1) * box) - at;
+        float *to = y + (tile.first_picture + picture) * t.out_batch + (first + at - picture * box) * t.out_position[2];
+        store_answer(p, {to, sums + (at - part.from) * WIDTH, bias ? bias + block * WIDTH : nullptr, p.group_pitch(),
                          pixels, block * WIDTH, least(t.outputs - block * WIDTH, WIDTH)});
+    }
+}
+
+inline void multiply_groups(const Program &p, const Tile &tile, Run part, int64_t block, const float *packed, float *sums) {
+    for (int group = 0; group < p.groups; group++)
+        multiply_group(p, tile, part, group, block, packed, sums + group * p.group_pitch());
+}
+
+// What is folded is multiplied by all blocks while it is in the first cache.
+inline void answer_late(const Program &p, const Desk &desk, const float *packed, const float *bias, float *y) {
+    int64_t block_pitch = p.groups * p.group_pitch(), pixels = desk.tile.pixels;
+    for (int64_t pixel = 0; pixel < pixels; pixel += p.stretch) {
+        Run part = {pixel, least(pixel + p.stretch, pixels)};
+        each_group(part.to - part.from, p.folded_late, [&](int64_t at, int64_t count) {
+            Run some = {pixel + at, pixel + at + count};
+            fold_late(p, desk.tile, some);
+            for (int64_t block = 0; block < p.blocks; block++)
+                multiply_groups(p, desk.tile, some, block, packed, desk.sums + block * block_pitch + at * WIDTH);
+        });
+        for (int64_t block = 0; block < p.blocks; block++)
+            store_part(p, desk, part, desk.sums + block * block_pitch, block, bias, y);
     }
 }
 
@@ -32,14 +51,12 @@ inline void answer_tile(const Program &p, int64_t number, const float *x, const 
     if (p.stem) return answer_stem_tile(p, desk.tile, packed, bias, y);
     place_pixels(p, desk.tile);
     int64_t pixels = desk.tile.pixels;
-    int64_t stretch = p.slot_count * p.task.inputs * WIDTH <= LIGHT ? least(pixels, STRETCH_STORED) : pixels;
-    int64_t group_pitch = (stretch + ROWS) * WIDTH;
+    if (p.late) return answer_late(p, desk, packed, bias, y);
     for (int64_t block = 0; block < p.blocks; block++)
-        for (int64_t pixel = 0; pixel < pixels; pixel += stretch) {
-            Run part = {pixel, least(pixel + stretch, pixels)};
-            for (int group = 0; group < p.groups; group++)
-                multiply_group(p, desk.tile, part, group, block, packed, desk.sums + group * group_pitch);
-            store_part(p, desk, part, group_pitch, block, bias, y);
+        for (int64_t pixel = 0; pixel < pixels; pixel += p.stretch) {
+            Run part = {pixel, least(pixel + p.stretch, pixels)};
+            multiply_groups(p, desk.tile, part, block, packed, desk.sums);
+            store_part(p, desk, part, desk.sums, block, bias, y);
         }
 }
 
@@ -58,7 +75,7 @@ EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const 
     Across across = {};
     int failed = !prepare(p, *task, in_order, out_order, 0);
     bool few = !failed && suits_across(p);
-    p.pairs = !few && !is_brief(p);  // which sums in the same order whatever lies in the lanes
+    let_share(p, few || is_brief(p) ? 1 : (int)least(LANES, MEMBERS));  // brief ones sum in the same order both ways
     if (few) failed = !prepare_across(p, across, false);
     int64_t gathered = few ? rounded(p.slot_count * task->inputs * task->outputs) : 0;
     float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + gathered + rounded(p.blocks * WIDTH));

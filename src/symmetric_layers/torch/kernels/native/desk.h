@@ -33,10 +33,18 @@ struct Desk {
     float *sums, *gradients, *filters;
 };
 
+inline int64_t planes_floats(const Program &p) {
+    return p.late ? p.folded_late * p.plane_pitch[2] : p.pictures * p.plane_room;
+}
+
+inline int64_t sum_floats(const Program &p) {
+    return (p.late ? p.blocks : 1) * p.groups * p.group_pitch();
+}
+
 inline int64_t desk_floats(const Program &p, int64_t padded) {
     int64_t pixels = p.tile_pixels();
-    return rounded(p.pictures * p.region_floats()) + rounded(p.pictures * p.planes * p.plane_floats) +
-           2 * rounded(pixels) + rounded(p.groups * (pixels + ROWS) * WIDTH) + rounded(p.groups * pixels * padded) +
+    return rounded(p.pictures * p.region_floats()) + rounded(planes_floats(p)) +
+           2 * rounded(pixels) + rounded(sum_floats(p)) + rounded(p.groups * pixels * padded) +
            rounded(TOGETHER * MEMBERS * p.taps * WIDTH) + (p.stem ? STEM_ROWS * STEM_STEP : 0);  // read beyond the last row
 }
 
@@ -50,10 +58,10 @@ inline bool set_desk(const Program &p, int64_t padded, Desk &desk) {
         return piece;
     };
     desk.tile.regions = take(p.pictures * p.region_floats());
-    desk.tile.planes = take(p.pictures * p.planes * p.plane_floats);
+    desk.tile.planes = take(planes_floats(p));
     desk.tile.region_at = (int32_t *)take(pixels);
     desk.tile.plane_at = (int32_t *)take(pixels);
-    desk.sums = take(p.groups * (pixels + ROWS) * WIDTH);
+    desk.sums = take(sum_floats(p));
     desk.gradients = take(p.groups * pixels * padded);
     desk.filters = take(TOGETHER * MEMBERS * p.taps * WIDTH);
     return true;

@@ -2,6 +2,7 @@
 
 #pragma once
 #include "desk.h"
+#include "outers.h"
 
 namespace {
 
@@ -47,8 +48,8 @@ inline int learn(Program &p, const float *x, const float *g, float *stored) {
     Across across = {};
     int64_t padded = up(task->outputs, LANES) * LANES;
     bool few = suits_dots(p);
-    p.pairs = !few;
-    int64_t together = p.is_paired(p.blocks - 1) ? 2 : 1;  // only the last block has room for pairs
+    let_share(p, few ? 1 : 2);
+    int64_t together = p.share(p.blocks - 1);  // only the last block has room for pairs
     int failed = few && !prepare_across(p, across, true);
     int threads = threads_now(task->threads);
     int64_t products = failed ? 0 : p.slot_count * task->inputs, gathered = rounded(products * padded);

@@ -1,7 +1,7 @@
 // Pieces of pictures brought into the scratch, and answers stored from it; both memory formats, without copies.
 
 #pragma once
-#include "program.h"
+#include "boxes.h"
 
 namespace {
 

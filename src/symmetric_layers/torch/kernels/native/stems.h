@@ -92,7 +92,7 @@ inline void answer_stem_tile(const Program &p, const Tile &tile, const float *pa
     const Task &t = p.task;
     int64_t rows = tile.extent[0] * tile.extent[1];
     int64_t first = (tile.first[0] * t.answer[1] + tile.first[1]) * t.answer[2] + tile.first[2];
-    StemRow row = {nullptr, nullptr, t.stride[2] * p.region_pitch[2], (p.folded[2] ? 1 : t.stride[2]) * p.plane_pitch[2],
+    StemRow row = {nullptr, nullptr, t.stride[2] * p.region_pitch[2], (p.own[2] ? 1 : t.stride[2]) * p.plane_pitch[2],
                    tile.extent[2], nullptr};
     for (int64_t i = 0; i < tile.pictures * rows; i++) {
         Place place = place_of(p, i / rows, i % rows / tile.extent[1], i % tile.extent[1], 0);

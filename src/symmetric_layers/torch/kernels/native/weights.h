@@ -1,7 +1,7 @@
 // From stored filters to the weights of slots, and from their gradients back.
 
 #pragma once
-#include "program.h"
+#include "boxes.h"
 
 namespace {
 
@@ -132,49 +132,53 @@ template <int N> inline void pack_recipe(const Recipe &r, const float *from, int
     }
 }
 
-// Two inputs, `next` floats apart, laced together.
-template <int N>
-inline void pack_pair(const Recipe &r, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
-    Vector one[N], two[N];
-    mix_taps<N>(r, from, taps, one);
-    mix_taps<N>(r, from + next, taps, two);
+// Inputs that share vectors, `next` floats apart, laced together.
+template <int N, int SHARE>
+inline void pack_shared(const Recipe &r, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
+    Vector mixed[SHARE][N];
+    for (int k = 0; k < SHARE; k++) mix_taps<N>(r, from + k * next, taps, mixed[k]);
     for (int j = 0; j < N; j++) {
-        store(to + r.slot[j] * pitch, low(one[j], two[j]));
-        store(to + r.slot[j] * pitch + LANES, high(one[j], two[j]));
+        Vector rows[SHARE];
+        for (int k = 0; k < SHARE; k++) rows[k] = mixed[k][j];
+        lace<SHARE>(rows);
+        for (int c = 0; c < COLUMNS; c++) store(to + r.slot[j] * pitch + c * LANES, rows[c]);
     }
 }
 
 template <int N>
-inline void pack_taps(const Recipe &r, bool paired, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
-    paired ? pack_pair<N>(r, from, next, taps, to, pitch) : pack_recipe<N>(r, from, taps, to, pitch);
+inline void pack_taps(const Recipe &r, int share, const float *from, int64_t next, int64_t taps, float *to, int64_t pitch) {
+    if (share == 1) pack_recipe<N>(r, from, taps, to, pitch);
+    if (share == 2) pack_shared<N, 2>(r, from, next, taps, to, pitch);
+    if (share == 4) pack_shared<N, 4>(r, from, next, taps, to, pitch);
+    if (share == 8) pack_shared<N, 8>(r, from, next, taps, to, pitch);
 }
 
-// One input, or two of them.
-inline void pack_inputs(const Program &p, bool paired, const float *from, int64_t next, float *to, int64_t pitch) {
+// One input, or those that share vectors.
+inline void pack_inputs(const Program &p, int share, const float *from, int64_t next, float *to, int64_t pitch) {
     for (int64_t tap = 0; tap < p.taps; tap++) {
         const Recipe &r = p.recipes[tap];
-        if (r.count == 1) pack_taps<1>(r, paired, from, next, p.taps, to, pitch);
-        if (r.count == 2) pack_taps<2>(r, paired, from, next, p.taps, to, pitch);
-        if (r.count == 4) pack_taps<4>(r, paired, from, next, p.taps, to, pitch);
-        if (r.count == 8) pack_taps<8>(r, paired, from, next, p.taps, to, pitch);
+        if (r.count == 1) pack_taps<1>(r, share, from, next, p.taps, to, pitch);
+        if (r.count == 2) pack_taps<2>(r, share, from, next, p.taps, to, pitch);
+        if (r.count == 4) pack_taps<4>(r, share, from, next, p.taps, to, pitch);
+        if (r.count == 8) pack_taps<8>(r, share, from, next, p.taps, to, pitch);
     }
 }
 
-// Packed: [block][slot][input][WIDTH], or, paired, [slot][pair of inputs][WIDTH]; one share of the inputs of a block.
-inline void pack_share(const Program &p, const float *stored, int64_t block, int64_t share, int64_t shares, float *packed,
+// Packed: [block][slot][input][WIDTH], or [slot][inputs that share][WIDTH]; one part of the inputs of a block.
+inline void pack_share(const Program &p, const float *stored, int64_t block, int64_t part, int64_t parts, float *packed,
                        float *room) {
     Filters f = filters_of(p);
-    bool paired = p.is_paired(block);
-    int64_t all = p.task.inputs, together = paired ? 2 : 1, once = f.inputs_at_once(), step = most(once, together);
-    int64_t size = f.members * f.taps * WIDTH, width = WIDTH / together;
-    int64_t each = up(up(all, step), shares) * step, end = least((share + 1) * each, all);
+    int share = p.share(block);
+    int64_t all = p.task.inputs, once = f.inputs_at_once(), step = most(once, share);
+    int64_t size = f.members * f.taps * WIDTH, width = WIDTH / share;
+    int64_t each = up(up(all, step), parts) * step, end = least((part + 1) * each, all);
     float *to = packed + block * p.slot_count * all * WIDTH;
-    for (int64_t k = share * each; k < end; k += step) {
+    for (int64_t k = part * each; k < end; k += step) {
         int64_t inputs = least(step, all - k);
         for (int64_t i = 0; i < inputs; i += once)
             read_filters(p, f, stored, block, k + i, least(once, inputs - i), room + i * size);
-        for (int64_t i = 0; i < inputs; i += together)
-            pack_inputs(p, paired, room + i * size, size, to + (k + i) * width, all * width);
+        for (int64_t i = 0; i < inputs; i += share)
+            pack_inputs(p, share, room + i * size, size, to + (k + i) * width, all * width);
     }
 }
 

@@ -1,24 +1,25 @@
-"""The fused kernel where one vector of representatives is left: two inputs side by side share the vectors."""
+"""The fused kernel where one vector of representatives is left: inputs side by side share them."""
 
 import pytest
 import torch
 from test_cpu import _poisoned, _shared_out, agrees, instruction_set, last  # noqa: F401
 from test_cpu_shapes import conv, random
-from test_folded import mirrors_bitwise, same_bits
+from test_folded import filled, mirrors_bitwise, same_bits
 
+import symmetric_layers.torch as layers
 from symmetric_layers.torch.kernels import library
 
 pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
 
 
-# one vector of 16, 8 or 4 floats, whole or with lanes that are empty, alone or behind whole blocks
-ORBITS = [3, 4, 7, 8, 12, 16, 20, 44]
+# vectors of 16, 8 or 4 floats, whole or with empty lanes, alone or behind whole blocks: 2, 4 or 8 inputs share them
+ORBITS = [3, 4, 7, 8, 12, 20, 34, 36, 44]
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["lifting", "deep"])
-@pytest.mark.parametrize("inputs", [33, 34, 66])
+@pytest.mark.parametrize("inputs", [33, 34, 40])
 @pytest.mark.parametrize("orbits", ORBITS)
-def test_pairs_share_vectors(instruction_set, orbits, inputs, deep):  # noqa: F811
+def test_inputs_share_vectors(instruction_set, orbits, inputs, deep):  # noqa: F811
     layer = conv(2, inputs, orbits, 3, deep, padding=1)
     x = random(2, layer.in_channels, 5, 3)
     agrees(layer, x)
@@ -28,9 +29,9 @@ def test_pairs_share_vectors(instruction_set, orbits, inputs, deep):  # noqa: F8
         assert mirrors_bitwise(layer, x, letter, "cpu")
 
 
-@pytest.mark.parametrize("inputs", [514, 1030])
-def test_pairs_share_vectors_in_pieces(instruction_set, inputs):  # noqa: F811
-    """Pieces of inputs hold whole pairs."""
+@pytest.mark.parametrize("inputs", [514, 1030, 1048])
+def test_inputs_share_vectors_in_pieces(instruction_set, inputs):  # noqa: F811
+    """Pieces of inputs hold all that share a vector."""
     layer = conv(1, inputs, 7, 3, padding=1)
     x = random(2, inputs, 9)
     agrees(layer, x)
@@ -46,3 +47,13 @@ def test_what_is_not_finite_stays_in_its_pixels(instruction_set, value):  # noqa
         found = layer(x).isfinite().all(1)
     assert found.sum() == found.numel() - 1
     assert not found[0, 1, 2]
+
+
+@pytest.mark.parametrize("orbits", [12, 20])
+def test_inputs_share_vectors_where_rows_are_left_out(instruction_set, orbits):  # noqa: F811
+    """What is summed last reads padding in some rows: what was summed apart there is added all the same."""
+    layer = filled(layers.SymmetricConv2d(520, 2 * orbits, 3, padding=1, symmetry={"h": 2 * orbits}, algorithm="cpu"))
+    x = random(1, 520, 6, 9)
+    agrees(layer, x)
+    agrees(layer, last(x))
+    assert mirrors_bitwise(layer, x, "h", "cpu")
