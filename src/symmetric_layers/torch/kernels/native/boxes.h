@@ -30,9 +30,11 @@ inline void cut_boxes(Program &p, int64_t floats_per_pixel) {
 // Floats: what stays in the first cache beside the weights; weights that the second cache has ready.
 enum { LATE = 24 * 1024 / 4, LATE_WEIGHTS = 512 * 1024 / 4, STRETCH_STORED = 16 * ROWS };
 
-// Every pixel has planes of its own, so that nothing is folded twice.
+// Every pixel has planes of its own, so that nothing is folded twice. Channels that lie apart are better written block after
+// block where there are many.
 inline bool is_late(const Program &p) {
-    return p.close && p.own[0] && p.own[1] && p.own[2] && p.packed_floats() <= LATE_WEIGHTS;
+    bool near = p.task.out_channel == 1 || p.blocks <= 2;
+    return p.close && p.own[0] && p.own[1] && p.own[2] && near && p.packed_floats() <= LATE_WEIGHTS;
 }
 
 // Sums stay in the first cache until they are stored, but where many pixels of a channel are to be written in one run.
