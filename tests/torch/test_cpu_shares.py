@@ -57,3 +57,24 @@ def test_inputs_share_vectors_where_rows_are_left_out(instruction_set, orbits): 
     agrees(layer, x)
     agrees(layer, last(x))
     assert mirrors_bitwise(layer, x, "h", "cpu")
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (2, 1), (3, 2)])
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+def test_rows_of_any_length(instruction_set, width, kernel, stride):  # noqa: F811
+    """Pixels of several rows, planes and pictures are summed together, whatever gaps there are between them."""
+    symmetry = {"h": 24, "hvz": 16}
+    layer = layers.SymmetricConv3d(
+        34, 42, kernel, stride=stride, padding=kernel // 2, symmetry=symmetry, algorithm="cpu"
+    )
+    for size in [(4, 3), (1, 15)]:
+        x = random(3, 34, *size, width)
+        agrees(filled(layer), x)
+        agrees(layer, last(x))
+
+
+@pytest.mark.parametrize("pictures", [1, 4, 5])
+def test_gaps_that_add_up(instruction_set, pictures):  # noqa: F811
+    """Ordinary filters seen backwards: 14 pixels reach as far as 14 that are evenly apart would."""
+    layer = layers.SymmetricConv3d(1, 6, 2, symmetry={"hz": 4}, algorithm="cpu")
+    agrees(filled(layer), random(pictures, 1, 4, 3, 3))

@@ -115,10 +115,10 @@ inline void multiply_even(int share, const Operands &o, const Tile &tile, int64_
 
 enum { SETS = 512 };  // floats: so many pixels that far apart would fall into too few sets of the first cache
 
-// Between two rows there is a gap, never an overlap.
 inline bool are_even(const int32_t *at) {
-    int32_t step = at[1] - at[0];
-    return step % SETS && at[EVEN_ROWS - 1] - at[0] == (EVEN_ROWS - 1) * step;
+    int32_t step = at[1] - at[0], uneven = step % SETS == 0;
+    for (int r = 1; r < EVEN_ROWS; r++) uneven |= at[r] - at[r - 1] - step;
+    return !uneven;
 }
 
 // One vector of representatives leaves room for more pixels, which the multipliers need to stay busy.
