@@ -3,8 +3,9 @@
 import pytest
 from test_cpu import _poisoned, _shared_out, agrees, instruction_set, last  # noqa: F401
 from test_cpu_shapes import conv, random
-from test_folded import mirrors_bitwise, same_bits
+from test_folded import filled, mirrors_bitwise, same_bits
 
+import symmetric_layers.torch as layers
 from symmetric_layers.torch.kernels import library
 
 pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
@@ -36,6 +37,21 @@ def test_ranks_kernels_and_strides(instruction_set, rank, kernel, stride, deep):
     holds(
         conv(rank, 40, 17, kernel, deep, padding=1, stride=stride), random(2, 40 * (2**rank if deep else 1), *positions)
     )
+
+
+@pytest.mark.parametrize(("filters", "symmetry"), [(160, {"h": 160}), (112, {"h": 32})], ids=["orbits", "ordinary"])
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_one_column(instruction_set, filters, symmetry, pictures):  # noqa: F811
+    """The planes of one row end where those of the next one begin, some of which read padding and are left out."""
+    layer = layers.SymmetricConv2d(32, filters, 3, padding=1, symmetry=symmetry, algorithm="cpu")
+    agrees(filled(layer), random(pictures, 32, 4, 1))
+
+
+@pytest.mark.parametrize("batch", [1, 700])
+def test_many_small_pictures(instruction_set, batch):  # noqa: F811
+    """What they read is mostly around them."""
+    layer = conv(2, 16, 9, 7)
+    agrees(layer, random(batch, 16, 7, 7))
 
 
 @pytest.mark.parametrize("inputs", [300, 530])

@@ -19,7 +19,7 @@ SELECTED = (
     "or cut_into_tiles or lie_in_memory or gradient_lies or one_place or larger_than or wider_than or of_every_size "
     "or (little_room and (6-37 or 40-34)) or in_pieces or every_pool or is_no_number "
     "or past_the_caches or in_the_lanes or leave_pixels_out or side_by_side or (share_vectors and (40 or in_pieces)) "
-    "or (two_letters and 36-18) or more_weights"
+    "or (two_letters and 36-18) or more_weights or rows_of_any_length or add_up or one_column"
 )
 
 pytestmark = [

@@ -10,6 +10,11 @@ enum { FEWEST = 4 * ROWS, ENOUGH = 64 };
 // Bytes: tiles of stems stay in the first cache. Pixels of a row that are summed together at most, and how far apart they are.
 enum { STEM_BUDGET = 16 * 1024, STEM_ROWS = 8, STEM_STEP = 512 };
 
+// How far a box reaches along an axis of the input.
+inline int64_t reach_of(const Program &p, int a) {
+    return (p.box[a] - 1) * p.task.stride[a] + p.task.dilation[a] * (p.task.kernel[a] - 1) + 1;
+}
+
 // A box is as many rows (of as many planes, of as many pictures) as fill the budget, split evenly.
 inline void cut_boxes(Program &p, int64_t floats_per_pixel) {
     const Task &t = p.task;
@@ -23,6 +28,8 @@ inline void cut_boxes(Program &p, int64_t floats_per_pixel) {
         p.boxes[a] = up(t.answer[a], p.box[a]);
         left = p.boxes[a] > 1 ? 1 : (left + p.box[a] / 2) / p.box[a];
     }
+    if (p.late)  // what small boxes read is mostly around them
+        left = least(left, budget / 4 / (p.in_members * t.inputs * reach_of(p, 0) * reach_of(p, 1) * reach_of(p, 2)));
     p.pictures = up(t.batch, up(t.batch, most(left, 1)));
     p.tiles = up(t.batch, p.pictures) * p.boxes[0] * p.boxes[1] * p.boxes[2];
 }
@@ -57,7 +64,7 @@ inline int64_t staggered(int64_t floats) {
 inline void lay_out(Program &p) {
     const Task &t = p.task;
     for (int a = 0; a < 3; a++) {
-        p.region[a] = (p.box[a] - 1) * t.stride[a] + t.dilation[a] * (t.kernel[a] - 1) + 1;
+        p.region[a] = reach_of(p, a);
         p.plane[a] = p.own[a] ? p.box[a] : p.region[a];
     }
     p.region_pitch[2] = t.inputs;

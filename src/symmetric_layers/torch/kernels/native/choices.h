@@ -39,7 +39,7 @@ inline bool suits_ahead(const Program &p) {
 enum { SHORT_RUN = LANES < 16 ? 2 * LANES : LANES - 1 };
 
 // Measured: with half of the lanes empty always, with a quarter in lifting layers of few inputs; in others with one vector
-// of representatives for two letters and short runs of inputs: those of longer ones are paired. Memory formats have no say
+// of representatives for two letters and short runs of inputs: longer ones share vectors. Memory formats have no say
 // there: both get the same bits.
 inline bool suits_across(const Program &p) {
     const Task &t = p.task;

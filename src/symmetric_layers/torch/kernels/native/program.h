@@ -77,7 +77,8 @@ struct Program {
     int64_t box_pixels() const { return box[0] * box[1] * box[2]; }
     int64_t tile_pixels() const { return pictures * box_pixels(); }
     int64_t region_floats() const { return in_members * member_pitch; }
-    // Of the scratch, for a pixel of a tile of so many inputs. `gradients`: of a pixel, for every character.
+    // Of the scratch, for a pixel of a tile of so many inputs; of what is folded late only what it is folded from, and as
+    // much again. `gradients`: of a pixel, for every character.
     int64_t pixel_floats(int64_t inputs, int64_t gradients) const {
         if (late) return 2 * in_members * inputs;
         return (planes + in_members) * inputs + (stem ? 0 : groups * (WIDTH + gradients));

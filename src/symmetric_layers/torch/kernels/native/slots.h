@@ -22,7 +22,7 @@ inline int64_t region_offset(const Program &p, const int64_t *q) {
     return offset;
 }
 
-// Planes stand at output positions along folded axes; along the others they hold all that is read, and taps move.
+// Planes stand at output positions along folded axes, and where no tap moves; along the others they hold all that is read.
 inline int64_t plane_offset(const Program &p, const int64_t *q) {
     int64_t offset = 0;
     for (int a = 0; a < 3; a++)
@@ -136,8 +136,8 @@ inline void plan_spans(Program &p) {
         p.span_start[group] = p.span_count;
         for (int first = p.start[group], end = first; first < p.start[group + 1]; first = end) {
             const Slot *slot = p.slots + first;
-            auto follows = [&](int64_t s) {
-                return p.close && slot[s].offset == slot->offset + s * p.task.inputs;
+            auto follows = [&](int64_t s) {  // not from row to row, some of which are left out
+                return p.close && slot[s].row == slot->row && slot[s].offset == slot->offset + s * p.task.inputs;
             };
             while (++end < p.start[group + 1] && follows(end - first)) {}
             add_spans(p, first, end - first);
