@@ -88,8 +88,8 @@ def asked(kernel, numbers, letters, deep, rows, columns, depth) -> tuple[dict, d
         arguments["lies"] = (picture, 1, *position)
     constants = {
         "kind": 2**letters - 1, "pattern": 2**letters - 1, "deep": deep, "together": False, "biased": True,
-        "precision": "tf32" if numbers == "tf32" else "ieee", "exact": False, "wide": False, "rows": rows,
-        "columns": columns, "depth": depth, "letters": letters, "folding": True,
+        "precision": {"tf32": "tf32", "float32": "tf32x3"}.get(numbers, "ieee"), "exact": False, "wide": False,
+        "rows": rows, "columns": columns, "depth": depth, "letters": letters, "folding": True,
     }  # fmt: skip
     return constants, arguments
 

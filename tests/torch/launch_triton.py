@@ -4,6 +4,7 @@ Prints the names of the kernels that a forward and a backward call compile. Trit
 TRITON_INTERPRET in the environment.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from triton.runtime import driver
 
 import symmetric_layers.torch as layers
 from symmetric_layers.torch.kernels import triton as home
-from symmetric_layers.torch.kernels.triton import calls
+from symmetric_layers.torch.kernels.triton import by_pointers, filter_calls, in_boxes, order
 
 H, HV = {"h": 32}, {"hv": 32}
 CASES = [(H, None, 3), (HV, HV, 3), (HV, HV, 1), (H, HV, 3)]
@@ -35,19 +36,31 @@ class Pretended:
 compiled: list[str] = []
 
 
-def compile_only(kernel: Any, grid: Callable, *arguments: Any, **constants: Any) -> None:
+def told_with(program: Any, arguments: tuple, told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The kernel below all decorators, and all that it is told with these arguments and a tile."""
+    base = getattr(program, "fn", program) if hasattr(program, "prune_configs") else program
+    for name, work_out in getattr(base, "values", {}).items():
+        told = {**told, name: work_out({**dict(zip(base.arg_names, arguments, strict=False)), **told})}
+    return base if hasattr(base, "warmup") else base.fn, told
+
+
+def compile_only(program: Any, grid: Callable, *arguments: Any, **named: Any) -> None:
     """In place of starting a kernel: compiles it with the first tile that fits."""
-    kernel.nargs = dict(zip(kernel.arg_names, arguments, strict=False))
-    tile = kernel.prune_configs(constants)[0]
-    assert min(grid(tile.kwargs)) > 0
-    kernel.fn.warmup(*arguments, grid=grid(tile.kwargs), **constants, **tile.all_kwargs())
-    compiled.append(kernel.base_fn.__name__)
+    if hasattr(program, "prune_configs"):
+        program.nargs = dict(zip(program.arg_names, arguments, strict=False))
+        named |= program.prune_configs(named)[0].all_kwargs()
+    base, told = told_with(program, arguments, named)
+    assert min(grid(told)) > 0
+    base.warmup(*arguments, grid=grid(told), **told)
+    compiled.append(base.fn.__name__)
 
 
 if __name__ == "__main__":
     driver.set_active(Pretended())
     home.interpreted = lambda: True  # tensors may be on processors then
-    calls.start = compile_only
+    in_boxes.has_engine = lambda device: sys.argv[1] == "engine"
+    for module in (by_pointers, filter_calls, in_boxes, order):
+        module.start = compile_only
     for symmetry, inputs, kernel in CASES:
         layer = layers.SymmetricConv2d(
             32, 32, kernel, padding=kernel // 2, symmetry=symmetry, in_symmetry=inputs, algorithm="triton"

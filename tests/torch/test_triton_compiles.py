@@ -11,6 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="No triton here: install it, `pip install triton`")
 HERE = pathlib.Path(__file__).parent
+MULTIPROCESSOR = 227 * 1024  # bytes that the threads of an H100 share
 SPILLED = 512  # bytes of a thread that may lie outside of its 1020 bytes of registers
 
 
@@ -25,16 +26,42 @@ def lines_of(script, cache, *arguments):
     return done.stdout.splitlines()
 
 
+LIFTING = "packing answers packing members pictures members filters filters unpacking"
+DEEP = "packing answers packing members answers members filters unpacking"
+SORTED = "packing members answers packing members answers members members filters unpacking"
+
+
 def test_layers_tell_the_kernels_what_these_want_to_know(tmp_path):
-    """A forward and a backward call, in both memory formats."""
-    assert [line.split() for line in lines_of("launch_triton.py", tmp_path)] == [
-        *[["answers", "members", "pictures", "members", "filters", "filters"]] * 2,  # pictures to orbits
-        ["answers", "answers", "members", "filters"],  # orbits to orbits
-        ["members", "answers", "answers", "members", "members", "filters"],
-        *[["answers", "answers", "members", "filters"]] * 2,  # one pixel read
-        ["answers", "answers", "members", "filters"],  # orbits of more letters than the filters have
-        ["members", "answers", "answers", "members", "members", "filters"],
-    ]
+    """A forward and a backward call, in both memory formats, where all is read by pointers."""
+    assert lines_of("launch_triton.py", tmp_path, "pointers") == [
+        LIFTING, LIFTING,  # pictures to orbits
+        DEEP, SORTED,  # orbits to orbits
+        DEEP, DEEP,  # one pixel read
+        DEEP, SORTED,  # orbits of more letters than the filters have
+    ]  # fmt: skip
+
+
+def test_layers_tell_the_copy_engine_what_it_wants_to_know(tmp_path):
+    """The same where a GPU has one: everything is read in boxes, but pixels alone whose members lie side by side."""
+    lifting = "packing box_answers packing members box_pictures members box_filters unpacking"
+    deep = "packing members box_answers packing members box_answers members members box_filters unpacking"
+    side_by_side = "packing answers packing members box_answers members members box_filters unpacking"
+    found = lines_of("launch_triton.py", tmp_path, "engine")
+    assert found == [lifting, lifting, deep, deep, deep, side_by_side, deep, deep]
+
+
+def test_all_tiles_read_in_boxes_multiply_on_tensor_cores_and_fit_a_multiprocessor(tmp_path):
+    """A tile that does not fit would be left out by the tuner, and nobody would know."""
+    lines = [json.loads(line) for line in lines_of("compile_boxes.py", tmp_path)]
+    assert {kernel for kernel, *_ in lines} == {"box_answers", "box_pictures", "box_filters"}
+    assert len(lines) > 50
+    for kernel, case, tile, tensor_cores, engine, registers, stack, shared in lines:
+        tile = f"{kernel} {case} {tile}"
+        assert tensor_cores > 0, tile
+        assert engine > 0, tile
+        assert 0 < registers <= 255, tile
+        assert stack <= SPILLED, tile
+        assert shared <= MULTIPROCESSOR, tile
 
 
 @pytest.mark.parametrize(("architecture", "name"), [(80, "A100"), (90, "H100")])
@@ -44,7 +71,7 @@ def test_kernels_multiply_on_tensor_cores_and_keep_their_sums_in_registers(archi
     for kernel, numbers, letters, deep, tensor_cores, asynchronous, registers, stack in lines:
         case = f"{kernel} {numbers} {letters} letters{' deep' if deep else ''}"
         multiplies = kernel != "members"
-        assert (tensor_cores > 0) is (multiplies and numbers != "float32"), case
+        assert (tensor_cores > 0) is multiplies, case
         assert asynchronous is multiplies, case  # the next tiles are on their way while these are multiplied
         assert 0 < registers <= 255, case
         assert stack <= SPILLED, case

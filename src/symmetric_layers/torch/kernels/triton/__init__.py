@@ -15,8 +15,9 @@ from torch import Tensor
 
 from symmetric_layers.torch.kernels import frame
 from symmetric_layers.torch.kernels.job import Job
+from symmetric_layers.torch.kernels.triton import measured
 
-_TRITON = (3, 7)  # what the kernels are tested with
+_TRITON = (3, 6)  # what the kernels are tested with
 _CAPABILITY = (8, 0)
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -38,6 +39,11 @@ def why_not(job: Job) -> str | None:
         if tensor is not None and tensor.dtype != job.x.dtype:
             return f"the {name} has dtype {tensor.dtype} and the input {job.x.dtype}; it computes in one dtype only"
     return frame.why_not(job)
+
+
+def slower(job: Job) -> str | None:
+    """Why cuDNN is faster, or may be, as a clause; None where the kernels were measured to be."""
+    return measured.slower(cast(job))
 
 
 def conv(job: Job) -> Tensor:
@@ -78,7 +84,7 @@ def _lacking() -> str | None:
 @torch.compiler.assume_constant_result
 def too_old(device: torch.device) -> str | None:
     """Why a GPU does not have the tensor cores that the kernels need, as a clause; None where it has."""
-    capability = torch.cuda.get_device_capability(device)
+    capability = measured.capability(device)
     needed = ".".join(map(str, _CAPABILITY))
     found = ".".join(map(str, capability))
     return f"the GPU has compute capability {found}; it needs {needed} or newer" if capability < _CAPABILITY else None

@@ -29,7 +29,7 @@ def answers(
 
     Args:
         x: pictures; `lies` are their strides: of pictures, members, channels and axes.
-        packed: the parts of the filters, `(slots, channels, orbits)`, see `packing.py`.
+        packed: the parts of the filters, `(slots, channels, orbits)`, see `weights.py`.
         bias: one number per orbit, read where `biased`.
         y: the answers; `into` are their strides: of pictures, channels and axes.
         pixels, channels, orbits: how many there are, of all answers together, of one member, of the bank.

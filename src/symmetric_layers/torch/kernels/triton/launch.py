@@ -8,6 +8,8 @@ import torch
 import triton
 from torch import Tensor
 
+from symmetric_layers.torch.kernels.triton.measured import multiplies_as_tf32
+
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # as the kernels were decorated
 _ONE_AFTER_THE_OTHER = threading.Lock()  # the tuner and the interpreter remember what they are doing
 
@@ -46,8 +48,8 @@ def fit(configs: Sequence[Any], arguments: dict[str, Any], about: Callable[..., 
     """The tiles that are worth a try: sums and folded tiles stay in registers, and little of a tile is empty."""
     letters, columns, depth = about(arguments)
     size = next(value.element_size() for value in arguments.values() if isinstance(value, Tensor))
-    room, deep = _room(columns), _room(depth)
-    widest = max(tile[1] for tile in _TILES[letters] if tile[1] <= room)
+    side, deep = room(columns), room(depth)
+    widest = max(tile[1] for tile in _TILES[letters] if tile[1] <= side)
     tiles = {tile for tile in _TILES[letters] if widest // 2 <= tile[1] <= widest}
     depths = {min(run // size, deep) for run in (_RUN if letters < 3 else _RUN[:1])}
 
@@ -58,15 +60,16 @@ def fit(configs: Sequence[Any], arguments: dict[str, Any], about: Callable[..., 
     return list(filter(fits, configs))
 
 
-def _room(number: int) -> int:
+def room(number: int) -> int:
     """The smallest side of a tile that holds so many."""
     return max(16, 1 << (number - 1).bit_length())
 
 
-def start(kernel: Any, grid: Callable[[dict[str, int]], tuple[int, ...]], *arguments: Any, **constants: Any) -> None:
+def start(program: Any, grid: Callable[[dict[str, Any]], tuple[int, ...]], *arguments: Any, **named: Any) -> None:
     """Runs a kernel on the device of its first argument, on the stream that is current there."""
-    with _ONE_AFTER_THE_OTHER, torch.cuda.device_of(arguments[0]):
-        kernel[grid](*arguments, **constants)
+    first = arguments[0] if arguments else next(iter(named.values()))
+    with _ONE_AFTER_THE_OTHER, torch.cuda.device_of(first):
+        program[grid](*arguments, **named)
 
 
 def three(numbers: Sequence[int], fill: int) -> tuple[int, ...]:
@@ -91,7 +94,7 @@ def bucket(pixels: int) -> int:
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How float32 is multiplied, by the host's switch for convolutions."""
-    conv = getattr(torch.backends.cudnn, "conv", None)
-    allowed = conv.fp32_precision == "tf32" if conv is not None else torch.backends.cudnn.allow_tf32
-    return "tf32" if dtype == torch.float32 and allowed else "ieee"
+    """How float32 is multiplied, by the host's switch for convolutions: as TF32, or thrice, which is as near."""
+    if dtype != torch.float32:
+        return "ieee"
+    return "tf32" if multiplies_as_tf32() else "tf32x3"

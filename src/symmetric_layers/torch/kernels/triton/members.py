@@ -7,10 +7,11 @@ makes of their members.
 import triton
 import triton.language as tl
 
+from symmetric_layers.torch.kernels.triton.boxes import corner, pixels_of
 from symmetric_layers.torch.kernels.triton.lacing import unlaced
 from symmetric_layers.torch.kernels.triton.launch import INTERPRETED
 from symmetric_layers.torch.kernels.triton.places import pixel
-from symmetric_layers.torch.kernels.triton.tuples import butterfly
+from symmetric_layers.torch.kernels.triton.tuples import butterfly, coarse
 
 _TILES = [(512, 16)] if INTERPRETED else [(32, 32), (64, 16)]
 
@@ -54,3 +55,41 @@ def members(
         run = member * tl.cast(pixels, tl.int64) * orbits
         target = y + run + index[:, None] * orbits + orbit[None, :]
         tl.store(target, tiles[member].to(y.dtype.element_ty), mask=kept)
+
+
+@triton.jit
+def members_across(
+    x, y, pictures, boxes, orbits, answer, lies, counts, letters: tl.constexpr, pieces: tl.constexpr,
+    wide: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, shape: tl.constexpr,
+):  # fmt: skip
+    """Writes the parts of gradients box after box, `(pieces, parts, boxes, orbits, pixels)`: neighbours are pixels.
+
+    Args:
+        x: gradients; `lies` are their strides: of pictures, channels and axes.
+        y: dense.
+        pictures, boxes, orbits: how many there are; `answer` are the sizes of a picture, three numbers.
+        counts, shape: how many boxes there are along all axes, and their sizes.
+        pieces: two where float32 is multiplied as TF32 thrice: what TF32 keeps of a number, and what it drops.
+    """
+    box = tl.program_id(0)
+    picture, z, high, across = pixels_of(corner(box, counts, shape), rows, shape)
+    there = (picture < pictures) & (z < answer[0]) & (high < answer[1]) & (across < answer[2])
+    if wide:
+        picture = picture.to(tl.int64)
+        z = z.to(tl.int64)
+        box = box.to(tl.int64)
+    place = picture * lies[0] + z * lies[2] + high * lies[3] + across * lies[4]
+    first = tl.program_id(1) * columns
+    channel = first * 2**letters + tl.arange(0, columns * 2**letters)
+    wanted = there[:, None] & (channel < orbits * 2**letters)[None, :]
+    pointers = x + place[:, None] + (channel.to(place.dtype) * lies[1])[None, :]
+    tiles = butterfly(unlaced(tl.load(pointers, mask=wanted, other=0.0), letters, rows, columns), letters)
+    orbit = first + tl.arange(0, columns)
+    own = y + (box * orbits + orbit[:, None]) * rows + tl.arange(0, rows)[None, :]
+    run = boxes * tl.cast(orbits, tl.int64) * rows
+    for part in tl.static_range(2**letters):
+        turned = tiles[part].T
+        if pieces == 2:
+            tl.store(own + (2**letters + part) * run, turned - coarse(turned), mask=(orbit < orbits)[:, None])
+            turned = coarse(turned)
+        tl.store(own + part * run, turned, mask=(orbit < orbits)[:, None])

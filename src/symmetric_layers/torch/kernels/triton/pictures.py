@@ -5,7 +5,7 @@ import triton.language as tl
 
 from symmetric_layers.torch.kernels.triton.launch import tuned
 from symmetric_layers.torch.kernels.triton.places import entries, pixel, portions, read, tap
-from symmetric_layers.torch.kernels.triton.tuples import count, product, spread
+from symmetric_layers.torch.kernels.triton.tuples import count, product, sign, spread, spread_out
 
 
 @tuned(
@@ -61,7 +61,7 @@ def _summed(
         part = slot % 2 ** count(pattern)
         orbit = turn % chunks * depth + tl.arange(0, depth)
         where = tap(slot // 2 ** count(pattern), kernel, kind, spread(pattern, kind), False)
-        own = parts + _laid(part, pattern) * tl.cast(lies[1], tl.int64)
+        own = parts + spread_out(part, pattern) * tl.cast(lies[1], tl.int64)
         plane = _plane(own, places, where, there, orbit, orbits, part, sizes, kernel, dilation, lies, kind, pattern)
         filters = packed + (slot * orbits + orbit[:, None]) * channels + channel[None, :]
         weights = tl.load(filters, mask=(orbit < orbits)[:, None] & (channel < channels)[None, :], other=0.0)
@@ -85,22 +85,5 @@ def _plane(
         wanted = (inside & there)[:, None] & (orbit < orbits)[None, :]
         pointers = parts + offset[:, None] + (orbit.to(offset.dtype) * lies[2])[None, :]
         seen = tl.load(pointers, mask=wanted, other=0.0).to(tl.float32)
-        plane += seen * _sign(part & member)
+        plane += seen * sign(part & member)
     return plane
-
-
-@triton.jit
-def _sign(bits):
-    """Minus one where the number of set bits is odd."""
-    return (1 - 2 * ((bits ^ bits >> 1 ^ bits >> 2) & 1)).to(tl.float32)
-
-
-@triton.jit
-def _laid(number, mask: tl.constexpr):
-    """`spread` of a number that is not known before."""
-    laid = number & 0
-    for place in tl.static_range(3):
-        if (mask >> place) % 2 == 1:
-            laid |= (number & 1) << place
-            number = number >> 1
-    return laid

@@ -3,30 +3,7 @@
 import triton
 import triton.language as tl
 
-ALL = tl.constexpr(0)  # which taps stand for all: every one of an axis
-HALF = tl.constexpr(1)  # or the first half, where the others are their mirrors
-CENTRE = tl.constexpr(2)  # or the one in the middle, which is its own mirror
-
-
-@triton.constexpr_function
-def has(letters, axis):
-    """Whether the letters, in bits, read this axis backwards; axis 0 is the depth, 2 the width."""
-    return bool(letters >> (2 - axis) & 1)
-
-
-@triton.constexpr_function
-def chosen(axis, kind, moved, deep):
-    """Which taps along an axis stand for all.
-
-    Args:
-        axis: the axis.
-        kind: the letters of the orbits.
-        moved: those that move a tap; on the centre line of an axis its letter moves nothing.
-        deep: whether the channels are exchanged; then every tap is read for itself.
-    """
-    if deep or not has(kind, axis):
-        return 0
-    return 1 if has(moved, axis) else 2
+from symmetric_layers.torch.kernels.triton.standing import CENTRE, HALF, chosen, has
 
 
 @triton.jit

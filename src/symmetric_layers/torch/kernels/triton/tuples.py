@@ -22,6 +22,29 @@ def spread(number, mask):
 
 
 @triton.jit
+def spread_out(number, mask: tl.constexpr):
+    """`spread` of a number that is not known before."""
+    laid = number & 0
+    for place in tl.static_range(3):
+        if (mask >> place) % 2 == 1:
+            laid |= (number & 1) << place
+            number = number >> 1
+    return laid
+
+
+@triton.jit
+def sign(bits):
+    """Minus one where the number of set bits is odd."""
+    return (1 - 2 * ((bits ^ bits >> 1 ^ bits >> 2) & 1)).to(tl.float32)
+
+
+@triton.jit
+def coarse(tile):
+    """What TF32 keeps of float32: the first ten bits of the fraction."""
+    return (tile.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def put(tiles, place: tl.constexpr, tile):
     """The tuple with another tile in one place."""
     return tiles[:place] + (tile,) + tiles[place + 1 :]
@@ -50,7 +73,9 @@ def butterfly(tiles, letters: tl.constexpr):
 def _crossed(tiles, one: tl.constexpr, other: tl.constexpr):
     first = tiles[one]
     second = tiles[other]
-    return put(put(tiles, one, first + second), other, first - second)
+    total = first.to(tl.float32) + second.to(tl.float32)
+    difference = first.to(tl.float32) - second.to(tl.float32)
+    return put(put(tiles, one, total.to(first.dtype)), other, difference.to(first.dtype))
 
 
 @triton.jit
@@ -61,6 +86,26 @@ def product(left, right, total, precision: tl.constexpr, exact: tl.constexpr):
         left = left.to(tl.float32)
         right = right.to(tl.float32)
     return tl.dot(left, right, total, input_precision=precision)
+
+
+@triton.jit
+def weighted(
+    left, runs, row, further, column, total, precision: tl.constexpr, exact: tl.constexpr
+):  # fmt: skip
+    """Adds the product with a tile of filters, whose runs lie `further` apart where they are in two pieces.
+
+    TF32 keeps ten bits of a number. In `tf32x3` what it drops of either side is multiplied, too, by what it keeps of
+    the other. Tensor cores cut what they add; so they add few, and the long sum is made in float32.
+    """
+    if precision == "tf32x3":
+        kept = coarse(left)
+        right = runs.load([row, column]).T
+        more = product(left - kept, right, tl.full(total.shape, 0.0, tl.float32), "tf32", exact)
+        more = product(kept, runs.load([row + further, column]).T, more, "tf32", exact)
+        total += product(kept, right, more, "tf32", exact)
+    else:
+        total = product(left, runs.load([row, column]).T, total, precision, exact)
+    return total
 
 
 @triton.jit
