@@ -17,8 +17,6 @@ from symmetric_layers.torch.kernels.job import Job
 _FAST: dict[str, ModuleType] = {"cpu": cpu, "folded": folded}  # those that 'auto' asks, the fastest first
 _ALGORITHMS: dict[str, ModuleType] = {"reference": reference, **_FAST}
 
-_UNMEASURED = "it has not been measured on a GPU; ask for it with algorithm='triton'"
-
 ALGORITHMS = ("auto", *_ALGORITHMS, "triton")
 
 
@@ -37,7 +35,7 @@ def answer(job: Job, algorithm: str) -> tuple[Tensor, Note | None]:
     if note is not None:
         return note.how(job.x, job.weight, job.bias), note
     if algorithm == "auto":
-        return _ALGORITHMS[chosen(job)].conv(job), None
+        return _algorithm(chosen(job)).conv(job), None
     clause = _cannot(job, algorithm)
     if clause:
         raise SymmetryError(
@@ -49,10 +47,15 @@ def answer(job: Job, algorithm: str) -> tuple[Tensor, Note | None]:
 
 def chosen(job: Job) -> str:
     """The algorithm that `'auto'` takes."""
-    for name in _FAST:
+    for name in _candidates(job):
         if _slower(job, name) is None and _cannot(job, name) is None:
             return name
     return "reference"
+
+
+def _candidates(job: Job) -> list[str]:
+    """The algorithms that could be faster than the reference, the fastest first."""
+    return ["triton", *_FAST] if _is_on_a_gpu(job) else list(_FAST)
 
 
 def explain(job: Job, algorithm: str) -> str:
@@ -62,12 +65,10 @@ def explain(job: Job, algorithm: str) -> str:
         return f"{algorithm!r} is refused: {clause}." if clause else f"{algorithm!r} is taken, as the layer says."
     taken = chosen(job)
     lines = [f"{taken!r} is taken."]
-    for name in _FAST:
+    for name in _candidates(job):
         if name == taken:
             break
         lines.append(f"{name!r} is not: {_cannot(job, name) or _slower(job, name)}.")
-    if _is_on_a_gpu(job):
-        lines.append(f"'triton' is not: {_cannot(job, 'triton') or _UNMEASURED}.")
     return "\n".join(lines)
 
 
@@ -89,5 +90,5 @@ def _cannot(job: Job, name: str) -> str | None:
 
 
 def _slower(job: Job, name: str) -> str | None:
-    ask = getattr(_ALGORITHMS[name], "slower", None)
+    ask = getattr(_algorithm(name), "slower", None)
     return ask(job) if ask else None
