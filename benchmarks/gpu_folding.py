@@ -15,9 +15,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from clock import Times, machine, put, table
-from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
-from transformers import ResNetConfig, ResNetForImageClassification
 
 from symmetric_layers import torch as ours
 from symmetric_layers.torch import equivariant, why_not
@@ -25,7 +23,7 @@ from symmetric_layers.torch import equivariant, why_not
 DEVICE = "cuda"
 CONV = {2: F.conv2d, 3: F.conv3d}
 LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
-KINDS = {2: ("h", "hv"), 3: ("h", "hv", "hvz")}
+KINDS = {2: ("h", "hv"), 3: ("hvz",)}
 NUMBERS = {  # name: dtype, whether TF32 is allowed
     "bf16": (torch.bfloat16, False),
     "fp32": (torch.float32, False),
@@ -33,16 +31,14 @@ NUMBERS = {  # name: dtype, whether TF32 is allowed
 }
 SHAPES = [  # batch, channels, height and width
     (256, 128, 28),
-    (64, 128, 56),
-    (256, 256, 14),
     (64, 256, 28),
-    (256, 512, 14),
+    (256, 256, 14),
     (64, 512, 28),
 ]
-VOLUMES = [(4, 64, 48), (4, 128, 32)]
+VOLUMES = [(4, 64, 48)]
 ROUNDS, WARM_UP = 20, 3
 OVERWRITTEN = 512 * 2**20  # bytes, larger than any L2
-TOLERANCE = {torch.bfloat16: 3e-2, torch.float32: 2e-3}  # of the largest number; TF32 keeps ten bits
+TOLERANCE = {"bf16": 3e-2, "fp32": 2e-6, "tf32": 2e-3}  # of the largest number; TF32 keeps ten bits
 README = pathlib.Path(ours.__file__).parent / "kernels" / "README.md"
 
 Call = Callable[[], object]
@@ -66,14 +62,10 @@ def in_turns(candidates: dict[str, Call]) -> Times:
 
 def captured(call: Call) -> Call:
     """The same as a CUDA graph, so that only the GPU is timed; tuners and benchmark mode have their say before."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
+    for _ in range(3):
+        call()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         call()
     return graph.replay
 
@@ -112,27 +104,26 @@ def step(run: Callable[[Tensor], Tensor], x: Tensor, parameters: list[Tensor]) -
     return lambda: torch.autograd.grad(run(x), [x, *parameters], gradient)
 
 
-def check(own: nn.Module, x: Tensor, rank: int, padding: int) -> None:
+def check(own: nn.Module, x: Tensor, numbers: str) -> None:
     """The answer and both gradients beside float64; a kernel that is wrong is not measured."""
-    some = x[:2].detach()
+    torch.backends.cudnn.benchmark = False  # float64 is slow, and asked once
     exact = copy.deepcopy(own).double()
     exact.algorithm = "reference"
-    wide = exact.full_weight().detach()
-    found = {}
-    for name, module, seen in (("ours", own, some), ("theirs", exact, some.double())):
+    found, gradient = {}, None
+    for name, module, seen in (("ours", own, x.detach()), ("theirs", exact, x.detach().double())):
         seen = seen.requires_grad_()
         y = module(seen)
-        gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y)
-        found[name] = y, *torch.autograd.grad(y, [seen, module.weight], gradient)
-    assert (found["theirs"][0] - CONV[rank](some.double(), wide, None, 1, padding)).abs().max() < 1e-9
+        gradient = torch.randn_like(y) if gradient is None else gradient
+        found[name] = y.detach(), *torch.autograd.grad(y, [seen, module.weight], gradient.to(y))
+    torch.backends.cudnn.benchmark = True
     for mine, theirs in zip(found["ours"], found["theirs"], strict=True):
         error = ((mine - theirs).abs().max() / theirs.abs().max()).item()
-        if not error < TOLERANCE[x.dtype]:
-            raise SystemExit(f"{own}: the error is {error:.1e}. Expected less than {TOLERANCE[x.dtype]:.0e}.")
+        if not error < TOLERANCE[numbers]:
+            raise SystemExit(f"{own}: the error is {error:.1e}. Expected less than {TOLERANCE[numbers]:.0e}.")
 
 
 def compare(rank: int, shape: tuple[int, int, int], kernel: int, deep: bool, numbers: str, best: float) -> list:
-    """Two rows, forward and with gradients, for channels-last and contiguous tensors."""
+    """Two rows, forward and with gradients; ours has channels-last tensors, the rival what is faster."""
     (batch, channels, size), dtype, padding = shape, NUMBERS[numbers][0], kernel // 2
     x = torch.randn(batch, channels, *[size] * rank, device=DEVICE, dtype=dtype)
     weight = torch.randn(channels, channels, *[kernel] * rank, device=DEVICE, dtype=dtype)
@@ -141,11 +132,11 @@ def compare(rank: int, shape: tuple[int, int, int], kernel: int, deep: bool, num
         pictures, full = x.to(memory_format=layout), weight.to(memory_format=layout).requires_grad_()
         forwards[name] = lambda pictures=pictures, full=full: conv(pictures, full, None, 1, padding)
         both[name] = step(lambda x, full=full: conv(x, full, None, 1, padding), pictures, [full])
-        for kind in KINDS[rank]:
-            own = layer(rank, channels, kernel, kind, deep, dtype)
-            check(own, pictures, rank, padding)
-            forwards[f"{kind} {name}"] = lambda own=own, pictures=pictures: own(pictures)
-            both[f"{kind} {name}"] = step(own, pictures, [own.weight])
+    for kind in KINDS[rank]:
+        own = layer(rank, channels, kernel, kind, deep, dtype)
+        check(own, pictures, numbers)
+        forwards[kind] = lambda own=own: own(pictures)
+        both[kind] = step(own, pictures, [own.weight])
     products = batch * channels**2 * kernel**rank * size**rank
     rows = []
     for what, calls, passes in (("forward", forwards, 1), ("+ backward", both, 3)):
@@ -154,18 +145,17 @@ def compare(rank: int, shape: tuple[int, int, int], kernel: int, deep: bool, num
         rival = min(("contiguous", "channels-last"), key=times.milliseconds)
         share = passes * products / (times.milliseconds(rival) / 1e3) / best
         label = f"{batch}, {channels}, {size}{', deep' if deep else ''}{f', {kernel}x{kernel}' if kernel != 3 else ''}"
-        found = [f"{times.ratio(name, rival):.2f}" for name in calls if " " in name]
-        shares = [f"{share / float(ratio) / 2 ** len(name.split()[0]):.0%}" for name, ratio in zip(
-            [name for name in calls if " " in name], found, strict=True)]  # fmt: skip
-        cells = [f"{ratio} ({part})" for ratio, part in zip(found, shares, strict=True)]
+        ratios = [times.ratio(kind, rival) for kind in KINDS[rank]]
+        shares = [share / ratio / 2 ** len(kind) for kind, ratio in zip(KINDS[rank], ratios, strict=True)]
+        cells = [f"{ratio:.2f} ({part:.0%})" for ratio, part in zip(ratios, shares, strict=True)]
         rows.append([numbers, label, what, f"{times.milliseconds(rival):.2f} ms {rival} ({share:.0%})", *cells])
+        print(*rows[-1], sep=" | ", flush=True)
     return rows
 
 
 def header(rank: int) -> list[str]:
     """Columns of the tables of layers, in the order in which `compare` fills them."""
-    kinds = [f"{kind} {name}" for name in ("contiguous", "channels-last") for kind in KINDS[rank]]
-    return ["", "batch, channels, size", "", "cuDNN (share of the peak)", *kinds]
+    return ["", "batch, channels, size", "", "cuDNN (share of the peak)", *KINDS[rank]]
 
 
 def layers(asked: list[str]) -> str:
@@ -176,7 +166,7 @@ def layers(asked: list[str]) -> str:
             best = peak(numbers)
             for shape in SHAPES:
                 rows += [row for deep in (False, True) for row in compare(2, shape, 3, deep, numbers, best)]
-            rows += compare(2, SHAPES[3], 1, True, numbers, best)
+            rows += compare(2, SHAPES[1], 1, True, numbers, best)
     return table(header(2), rows)
 
 
@@ -218,6 +208,9 @@ def loss(y: object) -> Tensor:
 
 def networks(asked: list[str]) -> str:
     """Whole networks of equal channels, a training step in bf16, compiled: the twin against the plain network."""
+    from monai.networks.nets import BasicUNet  # not earlier: layers are measured where these are not installed
+    from transformers import ResNetConfig, ResNetForImageClassification
+
     cases = {
         "ResNet-50, 128 x 3 x 224 x 224": (
             lambda: ResNetForImageClassification(ResNetConfig(num_labels=1000)), (128, 3, 224, 224), ("h", "hv"),
@@ -264,6 +257,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("No GPU here: there is nothing to measure. Run this where `torch.cuda.is_available()`.")
         return
+    torch.cuda.set_stream(torch.cuda.Stream())  # graphs are not captured on the default one
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     card = f"{torch.cuda.get_device_name()}, {machine()}, PyTorch {torch.__version__}"
