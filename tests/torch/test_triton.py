@@ -303,9 +303,10 @@ def test_paddings_of_all_kinds(mode):
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # the interpreter's: infinities meet
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 5), (4, 8)], ids=["by pointers", "in boxes"])
 @DEEP
-def test_what_is_not_finite_arrives_where_the_reference_has_it_and_nowhere_else(value, deep):
-    layer = conv(2, 3, 5, 3, deep, padding=1)
+def test_what_is_not_finite_arrives_where_the_reference_has_it_and_nowhere_else(value, deep, inputs, outputs):
+    layer = conv(2, inputs, outputs, 3, deep, padding=1)
     x, gradient = random(2, layer.in_channels, 8, 9), random(2, layer.out_channels, 8, 9)
     for numbers in (x, gradient):
         numbers[0, 0, 1, 2] = numbers[1, -1, 5, 8] = value
@@ -318,6 +319,17 @@ def test_what_is_not_finite_arrives_where_the_reference_has_it_and_nowhere_else(
             assert torch.equal(mine.isfinite(), finite)
             torch.testing.assert_close(mine[finite], exact[finite], rtol=2e-5, atol=1e-4)
         assert not all(exact.isfinite().all() for exact in theirs)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("channels", [7, 8], ids=["by pointers", "in boxes"])
+def test_what_is_not_finite_beside_the_answer_is_in_no_gradient(channels):
+    """A row that no filter reads in its middle: boxes reach it, and gradients are zeros there."""
+    layer = layers.SymmetricConv2d(channels, 8, 3, symmetry={"h": 8}, bias=False, algorithm="triton").to(DEVICE)
+    x = random(1, channels, 6, 7)
+    x[:, :, -1] = torch.inf
+    layer(x).sum().backward()
+    assert layer.weight.grad.isfinite().all((0, 1, 3)).tolist() == [True, True, False]
 
 
 def test_gradients_are_the_same_bits_from_run_to_run():

@@ -32,18 +32,19 @@ def why_not(job: Job) -> str | None:
             return f"the {name} is on {tensor.device.type!r}; it computes on 'cuda' only"
     if job.x.device.type == "cuda" and too_old(job.x.device):
         return too_old(job.x.device)
-    job = cast(job)
+    expected = multiplied_as(job.x)
     for name, tensor in (("input", job.x), ("weight", job.weight), ("bias", job.bias)):
-        if tensor is not None and tensor.dtype not in _DTYPES:
-            return f"the {name} has dtype {tensor.dtype}; it computes in float32, bfloat16 and float16 only"
-        if tensor is not None and tensor.dtype != job.x.dtype:
-            return f"the {name} has dtype {tensor.dtype} and the input {job.x.dtype}; it computes in one dtype only"
+        dtype = expected if tensor is None else multiplied_as(tensor)
+        if dtype not in _DTYPES:
+            return f"the {name} has dtype {dtype}; it computes in float32, bfloat16 and float16 only"
+        if dtype != expected:
+            return f"the {name} has dtype {dtype} and the input {expected}; it computes in one dtype only"
     return frame.why_not(job)
 
 
 def slower(job: Job) -> str | None:
     """Why cuDNN is faster, or may be, as a clause; None where the kernels were measured to be."""
-    return measured.slower(cast(job))
+    return measured.slower(job, multiplied_as(job.x))
 
 
 def conv(job: Job) -> Tensor:
@@ -55,15 +56,19 @@ def conv(job: Job) -> Tensor:
 
 def cast(job: Job) -> Job:
     """The same job in the dtype that autocast computes convolutions in, where it is on."""
-    device = job.x.device.type
-    if not torch.is_autocast_enabled(device):
-        return job
-    dtype = torch.get_autocast_dtype(device)
 
     def lower(tensor: Tensor) -> Tensor:
-        return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+        return tensor.to(multiplied_as(tensor))
 
     return job._replace(x=lower(job.x), weight=lower(job.weight), bias=None if job.bias is None else lower(job.bias))
+
+
+def multiplied_as(tensor: Tensor) -> torch.dtype:
+    """The dtype that convolutions of this tensor are computed in: its own, or that of autocast, where it is on."""
+    device = tensor.device.type
+    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return tensor.dtype
+    return torch.get_autocast_dtype(device)
 
 
 @torch.compiler.assume_constant_result

@@ -66,6 +66,8 @@ def placed(begins, pictures, answer, into, wide: tl.constexpr, rows: tl.constexp
     if wide:
         picture = picture.to(tl.int64)
         z = z.to(tl.int64)
+        y = y.to(tl.int64)
+        x = x.to(tl.int64)
     return picture * into[0] + z * into[2] + y * into[3] + x * into[4], there
 
 

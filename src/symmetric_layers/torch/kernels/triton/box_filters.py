@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from symmetric_layers.torch.kernels.triton.box_launch import for_filters
-from symmetric_layers.torch.kernels.triton.boxes import NOWHERE, corner, reach, tile
+from symmetric_layers.torch.kernels.triton.boxes import NOWHERE, corner, pixels_of, reach, tile
 from symmetric_layers.torch.kernels.triton.places import portions
 from symmetric_layers.torch.kernels.triton.standing import before, entries_before, number, place_of, slots, tap_of
 from symmetric_layers.torch.kernels.triton.tuples import butterfly, count, product, put, spread, weighted, zeros
@@ -16,7 +16,7 @@ def box_filters(
     x, parts, sums, pictures, pixels, orbits, channels, answer, splits, bucket, kernel: tl.constexpr,
     padding: tl.constexpr, dilation: tl.constexpr, kind: tl.constexpr, deep: tl.constexpr, across: tl.constexpr,
     precision: tl.constexpr, exact: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
-    shape: tl.constexpr, counts, boxes, share, x_boxes, parts_boxes,
+    shape: tl.constexpr, counts, boxes, share, overhangs: tl.constexpr, x_boxes, parts_boxes,
 ):  # fmt: skip
     """The gradients of the parts of filters.
 
@@ -28,8 +28,9 @@ def box_filters(
         parts: of the gradients, `(parts times pictures, three axes, orbits)`; `across`, because TF32 wants neighbours
             in memory to be pixels, `(pieces, parts, boxes, orbits, depth)`. Read through `parts_boxes`.
         sums: `(splits, slots, channels, orbits)`.
-        pixels: how many there are; splits: how many programs share them.
+        pixels, splits: how many there are, and how many programs share them; only the tuner asks.
         boxes, share: how many there are in all, and for a program.
+        overhangs: whether boxes reach beyond the answer, where gradients are zeros.
 
     The other arguments are those of `box_answers`, but that rows are channels and depth is pixels.
     """
@@ -39,18 +40,18 @@ def box_filters(
             entry = tap - entries_before(kernel, kind, spread(pattern, kind), deep)
             if (entry >= 0) & (entry < number(kernel, kind, spread(pattern, kind), deep)):
                 _tap(
-                    x_boxes, parts_boxes, sums, entry, pictures, boxes, share, orbits, channels, counts, kernel,
-                    padding, dilation, kind, spread(pattern, kind), deep, across, precision, exact, rows, columns,
-                    depth, shape,
+                    x_boxes, parts_boxes, sums, entry, pictures, boxes, share, orbits, channels, answer, counts,
+                    kernel, padding, dilation, kind, spread(pattern, kind), deep, across, precision, exact, rows,
+                    columns, depth, shape, overhangs,
                 )  # fmt: skip
 
 
 @triton.jit
 def _tap(
-    x, parts, sums, entry, pictures, boxes, share, orbits, channels, counts, kernel: tl.constexpr,
+    x, parts, sums, entry, pictures, boxes, share, orbits, channels, answer, counts, kernel: tl.constexpr,
     padding: tl.constexpr, dilation: tl.constexpr, kind: tl.constexpr, moved: tl.constexpr, deep: tl.constexpr,
     across: tl.constexpr, precision: tl.constexpr, exact: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
-    depth: tl.constexpr, shape: tl.constexpr,
+    depth: tl.constexpr, shape: tl.constexpr, overhangs: tl.constexpr,
 ):  # fmt: skip
     """All parts of one tap."""
     letters: tl.constexpr = count(moved)
@@ -65,7 +66,12 @@ def _tap(
         planes = ()
         for member in tl.static_range(2**letters):
             own = reach(begins, where, kernel, padding, dilation, spread(member, moved))
-            planes = planes + (tile(x, picture + member * pictures * deep, own, channel, depth, rows),)
+            seen = tile(x, picture + member * pictures * deep, own, channel, depth, rows)
+            if overhangs:  # what is infinite there would be NaN
+                _, z, high, wide = pixels_of(begins, depth, shape)
+                there = (z < answer[0]) & (high < answer[1]) & (wide < answer[2])
+                seen = tl.where(there[:, None], seen.to(tl.float32), 0.0).to(seen.dtype)
+            planes = planes + (seen,)
         planes = butterfly(planes, letters)
         for part in tl.static_range(2**letters):
             total = _with_gradients(

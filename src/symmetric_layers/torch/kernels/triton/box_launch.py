@@ -50,8 +50,8 @@ def _tuned(
         some, several = tiles[size][letters], 2 if said["precision"] == "tf32x3" else 1
         widest = max(room(said[columns]), min(tile.columns for tile in some))
         deepest = max(room(said[depth]), min(tile.depth for tile in some))
-        some = [tile for tile in some if tile.columns <= widest and tile.depth <= deepest]
-        return [tile for tile in some if tile.bytes(*loads(2**letters, several), size) <= _SHARED]
+        small = [tile for tile in some if tile.columns <= widest and tile.depth <= deepest]
+        return [tile for tile in small if tile.bytes(*loads(2**letters, several), size) <= _SHARED]
 
     def decorate(kernel: Any) -> Any:
         key = [name for name in _KEY if name in kernel.arg_names]
@@ -91,6 +91,7 @@ _SHARING = {
     "share": lambda said: -(-said["boxes"] // said["splits"]),
     "x_boxes": lambda said: read_in(said["x"], (*said["shape"], said["rows"])),
     "parts_boxes": _parts_boxes,
+    "overhangs": lambda said: any(size % side for size, side in zip(said["answer"], said["shape"][1:], strict=True)),
 }
 
 for_answers = _tuned(

@@ -47,7 +47,8 @@ PICTURES = {2: dict.fromkeys((1, 2, 3), _16_BIT), 4: dict.fromkeys((1, 2, 3), _3
 FILTERS = {  # rows are channels, and depth is pixels
     2: {
         1: [Tile(128, 128, 64, 8, 3), Tile(128, 64, 64, 8, 3), Tile(64, 64, 64, 4, 3), Tile(64, 32, 64, 4, 3)],
-        2: [Tile(64, 64, 64, 4, 2), Tile(64, 64, 32, 4, 3), Tile(64, 32, 64, 4, 2), Tile(64, 16, 64, 4, 2)],
+        2: [Tile(64, 64, 64, 4, 2), Tile(64, 64, 32, 4, 3), Tile(64, 32, 64, 4, 2), Tile(64, 16, 64, 4, 2),
+            Tile(64, 16, 32, 4, 3)],
         3: [Tile(64, 16, 32, 4, 2), Tile(64, 32, 32, 8, 2)],
     },
     4: {

@@ -57,9 +57,9 @@ def read_in(tensor: Tensor, shape: Sequence[int]) -> Any:
 
 
 def can_be_read(tensor: Tensor) -> bool:
-    """Whether the copy engine can read it: the last axis dense, everything else in steps of 16 bytes."""
+    """Whether the copy engine can read it: the last axis dense, all others in steps of 16 bytes, but not of none."""
     steps = [stride * tensor.element_size() for stride in tensor.stride()[:-1]]
-    return tensor.stride(-1) == 1 and tensor.data_ptr() % 16 == 0 and not any(step % 16 for step in steps)
+    return tensor.stride(-1) == 1 and tensor.data_ptr() % 16 == 0 and not any(step % 16 or step == 0 for step in steps)
 
 
 @triton.jit

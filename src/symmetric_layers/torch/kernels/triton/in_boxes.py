@@ -18,7 +18,7 @@ from symmetric_layers.torch.kernels.triton.members import members_across
 from symmetric_layers.torch.kernels.triton.order import sorted_members
 from symmetric_layers.torch.kernels.triton.standing import entries_before, number, slots
 
-_ENGINE = (9, 0)  # the compute capability that has a copy engine
+_ENGINE = (9, 10)  # the compute capabilities that have a copy engine, and the memory that the tiles are cut for
 _PROGRAMS = 264  # that the gradient of the weight is shared out over, to keep all of a GPU busy
 _SIDES = {1: (128, 128), 2: (64, 64), 3: (64, 32)}  # about the channels and orbits of a program
 _LEAST = 8  # boxes of a program
@@ -34,7 +34,7 @@ def fits(x: Tensor, geometry: Geometry, *dense: int) -> bool:
 @lru_cache(maxsize=None)
 def has_engine(device: torch.device) -> bool:
     """Whether a GPU has an engine that copies boxes."""
-    return not torch.version.hip and torch.cuda.get_device_capability(device) >= _ENGINE
+    return not torch.version.hip and torch.cuda.get_device_capability(device)[0] in _ENGINE
 
 
 def pieces(dtype: torch.dtype) -> int:
@@ -46,7 +46,7 @@ def as_pictures(x: Tensor, part: Part) -> Tensor:
     """`(pictures, three axes, channels)`, member after member where channels are orbits."""
     seen = sorted_members(x, part, False).flatten(0, 1) if part.deep else x.movedim(1, -1)
     if not can_be_read(seen):
-        seen = seen.contiguous()
+        seen = seen.clone(memory_format=torch.contiguous_format)  # what begins between 16 bytes, too
     return _with_three_axes(seen)
 
 

@@ -5,28 +5,32 @@ The table is in `kernels/README.md`. Nothing is taken that was not measured to b
 
 import torch
 
-from symmetric_layers.torch.kernels.bank import kind_of, parts
 from symmetric_layers.torch.kernels.frame import layout
+from symmetric_layers.torch.kernels.geometry import are_channels_last
 from symmetric_layers.torch.kernels.job import Job
 
 _CAPABILITY = (9, 0)  # of an H100 and an H200, which multiply alike
 _PIXELS = 50_000  # that were measured, at least
 _CHANNELS = {"tf32": 256, "bf16": 512}  # from how many on, by the numbers that are multiplied
+_STEP = 32  # channels whose members fill runs of 16 bytes
 _ASK = "ask for it with algorithm='triton'"
 
 
-def slower(job: Job) -> str | None:
-    """Why cuDNN is faster, or may be, as a clause; None where the kernels are."""
+def slower(job: Job, dtype: torch.dtype) -> str | None:
+    """Why cuDNN is faster, or may be, where numbers of this type are multiplied; None where the kernels are."""
+    if torch.compiler.is_exporting():
+        return "exported programs are to run without this package"
     if torch.version.hip or capability(job.x.device) != _CAPABILITY:
         return f"it was measured on GPUs of compute capability 9.0 only (H100, H200); {_ASK}"
-    numbers = {torch.bfloat16: "bf16", torch.float32: "tf32"}.get(job.x.dtype)
+    numbers = {torch.bfloat16: "bf16", torch.float32: "tf32"}.get(dtype)
     if numbers is None or (numbers == "tf32" and not multiplies_as_tf32()):
-        what = "float32 without TF32" if numbers == "tf32" else job.x.dtype
-        return f"it was not measured in {what}; {_ASK}"
+        return f"it was not measured in {'float32 without TF32' if numbers == 'tf32' else dtype}; {_ASK}"
+    if not job.is_settled:  # compilers must not be made to guard sizes and layouts of pictures
+        return f"how large pictures are is not known where they are compiled or traced; {_ASK}"
     if not _was_measured(job):
         return (
             "it was measured to be faster than cuDNN with 3x3 filters in orbits of 'hv' only, at stride 1, on "
-            f"channels-last pictures of {_PIXELS} pixels and more"
+            f"channels-last pictures of {_PIXELS} pixels and more, for channels that are multiples of {_STEP}"
         )
     least = _CHANNELS[numbers]
     if min(job.x.shape[1], job.plan.filters) < least:
@@ -42,11 +46,11 @@ def _was_measured(job: Job) -> bool:
     if not how.fits or plan.ndim != 2 or len(case.shape) != 4 or how.around or how.wider:
         return False
     alike = case.kernel_size == (3, 3) and {*case.stride, *case.dilation} == {1} and how.padding == (1, 1)
-    last = job.x.is_contiguous(memory_format=torch.channels_last)
-    two = [kind_of(part.kind) for part in parts(how.bank, how.inputs, case.shape[1], 2)] == ["hv"]
-    exchanged = plan.inputs is None or [block.kind for block in plan.inputs.blocks] == ["hv"]
+    banks = [plan] if plan.inputs is None else [plan, plan.inputs]
+    two = all([block.kind for block in bank.blocks] == ["hv"] for bank in banks)
+    whole = not case.shape[1] % _STEP and not plan.filters % _STEP
     pixels = case.shape[0] * case.shape[2] * case.shape[3]
-    return alike and last and two and exchanged and pixels >= _PIXELS
+    return alike and two and whole and pixels >= _PIXELS and are_channels_last(case.shape, job.x.stride())
 
 
 @torch.compiler.assume_constant_result

@@ -77,6 +77,8 @@ def members_across(
     if wide:
         picture = picture.to(tl.int64)
         z = z.to(tl.int64)
+        high = high.to(tl.int64)
+        across = across.to(tl.int64)
         box = box.to(tl.int64)
     place = picture * lies[0] + z * lies[2] + high * lies[3] + across * lies[4]
     first = tl.program_id(1) * columns

@@ -18,7 +18,7 @@ def gather(order: tuple[int, ...], inputs: int) -> Tensor | None:
     found = list(chain.from_iterable(order[orbit::inputs] for orbit in range(inputs)))
     if found == list(range(len(order))):
         return None
-    tensor = torch.tensor(found)
+    tensor = torch.tensor(found, device="cpu")
     return tensor.pin_memory() if torch.cuda.is_available() else tensor  # from where a GPU may copy on its own
 
 
