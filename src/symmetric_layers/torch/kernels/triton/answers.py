@@ -8,10 +8,11 @@ and multiplies every part by its own weights; nothing folded is written to memor
 import triton
 import triton.language as tl
 
-from symmetric_layers.torch.kernels.triton.lacing import laced, unlaced
+from symmetric_layers.torch.kernels.triton.lacing import unlaced
 from symmetric_layers.torch.kernels.triton.launch import tuned
 from symmetric_layers.torch.kernels.triton.places import entries, pixel, portions, read, tap
-from symmetric_layers.torch.kernels.triton.tuples import add_product, butterfly, count, put, spread, zeros
+from symmetric_layers.torch.kernels.triton.tuples import add_product, butterfly, count, spread, zeros
+from symmetric_layers.torch.kernels.triton.writing import mirrored, write
 
 
 @tuned(
@@ -59,15 +60,9 @@ def answers(
             )  # fmt: skip
             taps = entries(kernel, kind, spread(pattern, kind), deep)
             packed += taps * 2 ** count(pattern) * channels * orbits
-    added = tl.full([columns], 0.0, tl.float32)
-    if biased:
-        added += tl.load(bias + orbit, mask=orbit < orbits, other=0.0).to(tl.float32)
-    sums = put(sums, 0, sums[0] + added[None, :])  # no sum is a negative zero then
-    tile = laced(butterfly(sums, letters), letters, rows, columns)
-    channel = first * 2**letters + tl.arange(0, columns * 2**letters)
     place = picture * into[0] + z * into[2] + high * into[3] + across * into[4]
-    wanted = (index < pixels)[:, None] & (channel < orbits * 2**letters)[None, :]
-    tl.store(y + place[:, None] + channel[None, :].to(place.dtype) * into[1], tile.to(y.dtype.element_ty), mask=wanted)
+    laid = mirrored(sums, bias, first, orbits, letters, biased, rows, columns)
+    write(y, laid, place, index < pixels, first * 2**letters, orbits * 2**letters, into[1], columns * 2**letters)
 
 
 @triton.jit

@@ -4,11 +4,11 @@ import triton
 import triton.language as tl
 
 from symmetric_layers.torch.kernels.triton.box_launch import for_answers
-from symmetric_layers.torch.kernels.triton.boxes import corner, pixels_of, reach, tile
-from symmetric_layers.torch.kernels.triton.lacing import laced
+from symmetric_layers.torch.kernels.triton.boxes import corner, placed, reach, tile
 from symmetric_layers.torch.kernels.triton.places import portions
 from symmetric_layers.torch.kernels.triton.standing import before, number, place_of, slots, tap_of
 from symmetric_layers.torch.kernels.triton.tuples import butterfly, count, put, spread, weighted, zeros
+from symmetric_layers.torch.kernels.triton.writing import mirrored, write
 
 
 @for_answers
@@ -46,29 +46,9 @@ def box_answers(
                     sums, x_boxes, packed_runs, begins, turn // chunks, turn % chunks * depth, first, pictures, orbits,
                     kernel, padding, dilation, kind, spread(pattern, kind), deep, precision, exact, rows, depth,
                 )  # fmt: skip
-    orbit = first + tl.arange(0, columns)
-    added = tl.full([columns], 0.0, tl.float32)
-    if biased:
-        added += tl.load(bias + orbit, mask=orbit < orbits, other=0.0).to(tl.float32)
-    sums = put(sums, 0, sums[0] + added[None, :])  # no sum is a negative zero then
-    laid = laced(butterfly(sums, letters), letters, rows, columns)
-    channel = first * 2**letters + tl.arange(0, columns * 2**letters)
     place, there = placed(begins, pictures, answer, into, wide, rows, shape)
-    wanted = there[:, None] & (channel < orbits * 2**letters)[None, :]
-    tl.store(y + place[:, None] + channel[None, :].to(place.dtype) * into[1], laid.to(y.dtype.element_ty), mask=wanted)
-
-
-@triton.jit
-def placed(begins, pictures, answer, into, wide: tl.constexpr, rows: tl.constexpr, shape: tl.constexpr):
-    """Where in memory the pixels of a box are written, and which of them there are."""
-    picture, z, y, x = pixels_of(begins, rows, shape)
-    there = (picture < pictures) & (z < answer[0]) & (y < answer[1]) & (x < answer[2])
-    if wide:
-        picture = picture.to(tl.int64)
-        z = z.to(tl.int64)
-        y = y.to(tl.int64)
-        x = x.to(tl.int64)
-    return picture * into[0] + z * into[2] + y * into[3] + x * into[4], there
+    laid = mirrored(sums, bias, first, orbits, letters, biased, rows, columns)
+    write(y, laid, place, there, first * 2**letters, orbits * 2**letters, into[1], columns * 2**letters)
 
 
 @triton.jit

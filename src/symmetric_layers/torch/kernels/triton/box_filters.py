@@ -8,6 +8,7 @@ from symmetric_layers.torch.kernels.triton.boxes import NOWHERE, corner, pixels_
 from symmetric_layers.torch.kernels.triton.places import portions
 from symmetric_layers.torch.kernels.triton.standing import before, entries_before, number, place_of, slots, tap_of
 from symmetric_layers.torch.kernels.triton.tuples import butterfly, count, product, put, spread, weighted, zeros
+from symmetric_layers.torch.kernels.triton.writing import write_parts
 
 
 @for_filters
@@ -63,13 +64,13 @@ def _tap(
         box = tl.program_id(2) * share + turn
         begins = corner(box, counts, shape)
         picture = tl.where(box < boxes, begins[0], NOWHERE)
+        _, z, high, wide = pixels_of(begins, depth, shape)
+        there = (z < answer[0]) & (high < answer[1]) & (wide < answer[2])
         planes = ()
         for member in tl.static_range(2**letters):
             own = reach(begins, where, kernel, padding, dilation, spread(member, moved))
             seen = tile(x, picture + member * pictures * deep, own, channel, depth, rows)
             if overhangs:  # what is infinite there would be NaN
-                _, z, high, wide = pixels_of(begins, depth, shape)
-                there = (z < answer[0]) & (high < answer[1]) & (wide < answer[2])
                 seen = tl.where(there[:, None], seen.to(tl.float32), 0.0).to(seen.dtype)
             planes = planes + (seen,)
         planes = butterfly(planes, letters)
@@ -80,12 +81,9 @@ def _tap(
             )  # fmt: skip
             totals = put(totals, part, total)
     slot = tl.program_id(2) * slots(kernel, kind, deep) + before(kernel, kind, moved, deep) + entry * 2**letters
-    row = channel + tl.arange(0, rows)
-    column = orbit + tl.arange(0, columns)
-    wanted = (row < channels)[:, None] & (column < orbits)[None, :]
-    for part in tl.static_range(2**letters):
-        target = sums + ((slot + part).to(tl.int64) * channels + row[:, None]) * orbits + column[None, :]
-        tl.store(target, totals[part], mask=wanted)
+    write_parts(
+        sums, totals, slot, channel + tl.arange(0, rows), orbit + tl.arange(0, columns), channels, orbits, 2**letters
+    )  # fmt: skip
 
 
 @triton.jit

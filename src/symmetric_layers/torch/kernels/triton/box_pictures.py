@@ -3,12 +3,12 @@
 import triton
 import triton.language as tl
 
-from symmetric_layers.torch.kernels.triton.box_answers import placed
 from symmetric_layers.torch.kernels.triton.box_launch import for_pictures
-from symmetric_layers.torch.kernels.triton.boxes import corner, reach, tile
+from symmetric_layers.torch.kernels.triton.boxes import corner, placed, reach, tile
 from symmetric_layers.torch.kernels.triton.places import portions
 from symmetric_layers.torch.kernels.triton.standing import before, number, slots, tap_of, turned
 from symmetric_layers.torch.kernels.triton.tuples import count, sign, spread, spread_out, weighted
+from symmetric_layers.torch.kernels.triton.writing import write
 
 
 @for_pictures
@@ -38,10 +38,8 @@ def box_pictures(
                 total, x_boxes, packed_runs, begins, turn // chunks, turn % chunks * depth, first, pictures, channels,
                 kernel, padding, dilation, kind, pattern, precision, exact, rows, depth,
             )  # fmt: skip
-    channel = first + tl.arange(0, columns)
     place, there = placed(begins, pictures, answer, into, wide, rows, shape)
-    wanted = there[:, None] & (channel < channels)[None, :]
-    tl.store(y + place[:, None] + channel[None, :].to(place.dtype) * into[1], total.to(y.dtype.element_ty), mask=wanted)
+    write(y, total, place, there, first, channels, into[1], columns)
 
 
 @triton.jit

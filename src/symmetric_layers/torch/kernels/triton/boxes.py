@@ -82,6 +82,19 @@ def pixels_of(begins, rows: tl.constexpr, shape: tl.constexpr):
 
 
 @triton.jit
+def placed(begins, pictures, answer, lies, wide: tl.constexpr, rows: tl.constexpr, shape: tl.constexpr):
+    """Where in memory the pixels of a box lie, by the strides of pictures, channels and axes, and which there are."""
+    picture, z, y, x = pixels_of(begins, rows, shape)
+    there = (picture < pictures) & (z < answer[0]) & (y < answer[1]) & (x < answer[2])
+    if wide:
+        picture = picture.to(tl.int64)
+        z = z.to(tl.int64)
+        y = y.to(tl.int64)
+        x = x.to(tl.int64)
+    return picture * lies[0] + z * lies[2] + y * lies[3] + x * lies[4], there
+
+
+@triton.jit
 def reach(
     begins, tap, kernel: tl.constexpr, padding: tl.constexpr, dilation: tl.constexpr, letters: tl.constexpr
 ):  # fmt: skip

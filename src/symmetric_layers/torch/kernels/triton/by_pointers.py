@@ -1,7 +1,6 @@
 """What the kernels are told that read by pointers, whatever lies where: strides, any number of channels."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,7 +9,16 @@ from symmetric_layers.torch.kernels.bank import Part
 from symmetric_layers.torch.kernels.geometry import Geometry
 from symmetric_layers.torch.kernels.triton.answers import answers
 from symmetric_layers.torch.kernels.triton.filters import filters
-from symmetric_layers.torch.kernels.triton.launch import INTERPRETED, bucket, is_wide, lies, precision, start, three
+from symmetric_layers.torch.kernels.triton.launch import (
+    INTERPRETED,
+    Grid,
+    bucket,
+    is_wide,
+    lies,
+    precision,
+    start,
+    three,
+)
 from symmetric_layers.torch.kernels.triton.order import sorted_members
 from symmetric_layers.torch.kernels.triton.pictures import pictures
 from symmetric_layers.torch.kernels.triton.standing import gathered, groups, number, slots
@@ -24,9 +32,7 @@ def are_side_by_side(x: Tensor, geometry: Geometry, part: Part) -> bool:
     return part.deep and x.stride(1) == 1 and math.prod(geometry.kernel_size) == 1 and not any(geometry.padding)
 
 
-def run_answers(
-    x: Tensor, packed: Tensor, bias: Tensor | None, y: Tensor, geometry: Geometry, part: Part
-) -> None:  # fmt: skip
+def run_answers(x: Tensor, packed: Tensor, bias: Tensor | None, y: Tensor, geometry: Geometry, part: Part) -> None:
     """The answers of pictures, or of gradients whose channels are orbits, into y."""
     together = are_side_by_side(x, geometry, part)
     seen, steps = _members(x, part, together)
@@ -94,12 +100,9 @@ def _shape(geometry: Geometry) -> tuple[tuple[int, ...], ...]:
     return (*(three(numbers, 1) for numbers in ones), three(geometry.padding, 0), three(geometry.dilation, 1))
 
 
-_Grid = Callable[[dict[str, int]], tuple[int, ...]]
-
-
-def _tiles(pixels: int, columns: int) -> _Grid:
+def _tiles(pixels: int, columns: int) -> Grid:
     return lambda tile: (-(-pixels // tile["rows"]) * -(-columns // tile["columns"]),)
 
 
-def _blocks(channels: int, orbits: int, taps: int, shares: int) -> _Grid:
+def _blocks(channels: int, orbits: int, taps: int, shares: int) -> Grid:
     return lambda tile: (-(-channels // tile["rows"]) * -(-orbits // tile["columns"]), taps, shares)

@@ -6,6 +6,7 @@ import triton.language as tl
 from symmetric_layers.torch.kernels.triton.launch import tuned
 from symmetric_layers.torch.kernels.triton.places import pixel, portions, read, tap
 from symmetric_layers.torch.kernels.triton.tuples import add_product, butterfly, count, spread, zeros
+from symmetric_layers.torch.kernels.triton.writing import write_parts
 
 
 @tuned(
@@ -62,10 +63,7 @@ def filters(
             gradients = tl.load(pointers, mask=there[:, None] & (orbit < orbits)[None, :], other=0.0)
             totals = add_product(totals, part, planes[part], gradients, precision, exact)
     slot = tl.program_id(2) * slots + first + tl.program_id(1) * 2**letters
-    wanted = (channel < channels)[:, None] & (orbit < orbits)[None, :]
-    for part in tl.static_range(2**letters):
-        target = sums + ((slot + part).to(tl.int64) * channels + channel[:, None]) * orbits + orbit[None, :]
-        tl.store(target, totals[part], mask=wanted)
+    write_parts(sums, totals, slot, channel, orbit, channels, orbits, 2**letters)
 
 
 @triton.jit

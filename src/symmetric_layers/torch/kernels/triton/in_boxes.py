@@ -13,7 +13,16 @@ from symmetric_layers.torch.kernels.triton.box_filters import box_filters
 from symmetric_layers.torch.kernels.triton.box_launch import ACROSS, number_of
 from symmetric_layers.torch.kernels.triton.box_pictures import box_pictures
 from symmetric_layers.torch.kernels.triton.boxes import box, can_be_read, counts
-from symmetric_layers.torch.kernels.triton.launch import INTERPRETED, bucket, is_wide, lies, precision, start, three
+from symmetric_layers.torch.kernels.triton.launch import (
+    INTERPRETED,
+    Grid,
+    bucket,
+    is_wide,
+    lies,
+    precision,
+    start,
+    three,
+)
 from symmetric_layers.torch.kernels.triton.members import members_across
 from symmetric_layers.torch.kernels.triton.order import sorted_members
 from symmetric_layers.torch.kernels.triton.standing import entries_before, number, slots
@@ -59,9 +68,7 @@ def _with_three_axes(x: Tensor) -> Tensor:
     return x.view(x.shape[0], *three(x.shape[1:-1], 1), x.shape[-1])
 
 
-def run_answers(
-    x: Tensor, packed: Tensor, bias: Tensor | None, y: Tensor, geometry: Geometry, part: Part
-) -> None:  # fmt: skip
+def run_answers(x: Tensor, packed: Tensor, bias: Tensor | None, y: Tensor, geometry: Geometry, part: Part) -> None:
     """The answers of pictures, or of gradients whose channels are orbits, into y."""
     orbits, channels = packed.shape[-2:]
     start(
@@ -124,9 +131,9 @@ def _shared(y: Tensor, geometry: Geometry, part: Part) -> dict:
     }  # fmt: skip
 
 
-def _tiles(columns: int):
+def _tiles(columns: int) -> Grid:
     return lambda tile: (number_of(tile["counts"]) * -(-columns // tile["columns"]),)
 
 
-def _shares(part: Part, taps: int, splits: int):
+def _shares(part: Part, taps: int, splits: int) -> Grid:
     return lambda tile: (-(-part.inputs // tile["rows"]) * -(-part.orbits // tile["columns"]), taps, splits)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from symmetric_layers.torch.kernels.triton.measured import multiplies_as_tf32
 
+Grid = Callable[[dict[str, Any]], tuple[int, ...]]  # how many programs there are, from what a kernel is told
+
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # as the kernels were decorated
 _ONE_AFTER_THE_OTHER = threading.Lock()  # the tuner and the interpreter remember what they are doing
 
@@ -65,7 +67,7 @@ def room(number: int) -> int:
     return max(16, 1 << (number - 1).bit_length())
 
 
-def start(program: Any, grid: Callable[[dict[str, Any]], tuple[int, ...]], *arguments: Any, **named: Any) -> None:
+def start(program: Any, grid: Grid, *arguments: Any, **named: Any) -> None:
     """Runs a kernel on the device of its first argument, on the stream that is current there."""
     first = arguments[0] if arguments else next(iter(named.values()))
     with _ONE_AFTER_THE_OTHER, torch.cuda.device_of(first):

@@ -18,8 +18,6 @@ _ASK = "ask for it with algorithm='triton'"
 
 def slower(job: Job, dtype: torch.dtype) -> str | None:
     """Why cuDNN is faster, or may be, where numbers of this type are multiplied; None where the kernels are."""
-    if torch.compiler.is_exporting():
-        return "exported programs are to run without this package"
     if torch.version.hip or capability(job.x.device) != _CAPABILITY:
         return f"it was measured on GPUs of compute capability 9.0 only (H100, H200); {_ASK}"
     numbers = {torch.bfloat16: "bf16", torch.float32: "tf32"}.get(dtype)

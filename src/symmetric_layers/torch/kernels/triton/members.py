@@ -7,7 +7,7 @@ makes of their members.
 import triton
 import triton.language as tl
 
-from symmetric_layers.torch.kernels.triton.boxes import corner, pixels_of
+from symmetric_layers.torch.kernels.triton.boxes import corner, placed
 from symmetric_layers.torch.kernels.triton.lacing import unlaced
 from symmetric_layers.torch.kernels.triton.launch import INTERPRETED
 from symmetric_layers.torch.kernels.triton.places import pixel
@@ -72,15 +72,9 @@ def members_across(
         pieces: two where float32 is multiplied as TF32 thrice: what TF32 keeps of a number, and what it drops.
     """
     box = tl.program_id(0)
-    picture, z, high, across = pixels_of(corner(box, counts, shape), rows, shape)
-    there = (picture < pictures) & (z < answer[0]) & (high < answer[1]) & (across < answer[2])
+    place, there = placed(corner(box, counts, shape), pictures, answer, lies, wide, rows, shape)
     if wide:
-        picture = picture.to(tl.int64)
-        z = z.to(tl.int64)
-        high = high.to(tl.int64)
-        across = across.to(tl.int64)
         box = box.to(tl.int64)
-    place = picture * lies[0] + z * lies[2] + high * lies[3] + across * lies[4]
     first = tl.program_id(1) * columns
     channel = first * 2**letters + tl.arange(0, columns * 2**letters)
     wanted = there[:, None] & (channel < orbits * 2**letters)[None, :]

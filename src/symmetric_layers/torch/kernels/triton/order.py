@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from symmetric_layers.torch.kernels.bank import Part
-from symmetric_layers.torch.kernels.triton.launch import bucket, is_wide, lies, start, three
+from symmetric_layers.torch.kernels.triton.launch import Grid, bucket, is_wide, lies, start, three
 from symmetric_layers.torch.kernels.triton.members import members
 
 
@@ -52,5 +52,5 @@ def sorted_members(x: Tensor, part: Part, folding: bool) -> Tensor:
     return y
 
 
-def _rows_and_columns(pixels: int, columns: int):
+def _rows_and_columns(pixels: int, columns: int) -> Grid:
     return lambda tile: (-(-pixels // tile["rows"]), -(-columns // tile["columns"]))

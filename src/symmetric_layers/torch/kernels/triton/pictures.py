@@ -6,6 +6,7 @@ import triton.language as tl
 from symmetric_layers.torch.kernels.triton.launch import tuned
 from symmetric_layers.torch.kernels.triton.places import entries, pixel, portions, read, tap
 from symmetric_layers.torch.kernels.triton.tuples import count, product, sign, spread, spread_out
+from symmetric_layers.torch.kernels.triton.writing import write
 
 
 @tuned(
@@ -45,8 +46,7 @@ def pictures(
         taps = entries(kernel, kind, spread(pattern, kind), False)
         packed += taps * 2 ** count(pattern) * channels * orbits
     place = picture * into[0] + z * into[2] + high * into[3] + across * into[4]
-    wanted = (index < pixels)[:, None] & (channel < channels)[None, :]
-    tl.store(y + place[:, None] + channel[None, :].to(place.dtype) * into[1], total.to(y.dtype.element_ty), mask=wanted)
+    write(y, total, place, index < pixels, first, channels, into[1], columns)
 
 
 @triton.jit

@@ -89,9 +89,7 @@ def product(left, right, total, precision: tl.constexpr, exact: tl.constexpr):
 
 
 @triton.jit
-def weighted(
-    left, runs, row, further, column, total, precision: tl.constexpr, exact: tl.constexpr
-):  # fmt: skip
+def weighted(left, runs, row, further, column, total, precision: tl.constexpr, exact: tl.constexpr):
     """Adds the product with a tile of filters, whose runs lie `further` apart where they are in two pieces.
 
     TF32 keeps ten bits of a number. In `tf32x3` what it drops of either side is multiplied, too, by what it keeps of
