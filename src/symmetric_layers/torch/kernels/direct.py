@@ -13,6 +13,7 @@ from torch import Tensor
 
 from symmetric_layers.torch.kernels import cpu, frame, written
 from symmetric_layers.torch.kernels.job import Case, Job
+from symmetric_layers.torch.kernels.kept import Keeping
 from symmetric_layers.torch.kernels.library import instruction_sets
 from symmetric_layers.torch.kernels.operators import Prepared
 from symmetric_layers.torch.kernels.trio import is_watched
@@ -38,7 +39,7 @@ class Note(NamedTuple):
     biases: tuple[int, ...] | None
     threads: int
     sets: tuple[str, ...]
-    how: Prepared | Written
+    how: Keeping | Written
 
     def fits(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether these tensors lie in memory as those did that the note is about."""
@@ -75,8 +76,10 @@ def take_note(job: Job, algorithm: str) -> Note | None:
     strides, filters = job.x.stride(), job.weight.stride()
     threads, sets = torch.get_num_threads(), instruction_sets()
     how = _known(job.case, (strides, filters), algorithm, sets, threads)
-    case = job.case
-    return how and Note(case.shape, strides, case.filters, filters, case.biases, threads, sets, how)
+    if how is None:
+        return None
+    own, case = Keeping(how) if isinstance(how, Prepared) else how, job.case
+    return Note(case.shape, strides, case.filters, filters, case.biases, threads, sets, own)
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:

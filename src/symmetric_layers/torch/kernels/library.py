@@ -72,7 +72,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def _has(library: ctypes.CDLL, name: str) -> bool:
-    return hasattr(library, f"symmetric_answer_{name}") and bool(library.symmetric_can(name.encode()))
+    return hasattr(library, f"symmetric_room_{name}") and bool(library.symmetric_can(name.encode()))
 
 
 def lanes() -> int:
@@ -152,13 +152,13 @@ def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: 
 def run(
     verb: str, task: Task | Pool, places: Sequence[int | None], orders: Sequence[ctypes.Array], set: str = ""
 ) -> None:
-    """Calls the kernel: `'answer'` with x, weight, bias, y, `'learn'` with x, gradients, gradients of the weight,
-    `'pool'` with x, y, or `'unpool'` with x, gradients, gradients of x.
+    """Calls the kernel: `'answer'` with x, weight, bias, y and a room for filters, `'learn'` with x, gradients, gradients
+    of the weight, `'pool'` with x, y, or `'unpool'` with x, gradients, gradients of x.
 
     Args:
         verb: what is asked for.
         task: what it is.
-        places: where in memory the tensors begin; None for no bias.
+        places: where in memory the tensors begin; None for no bias, or for no room.
         orders: member after member, the channels of input and output that belong together; of a pool, the class of
             every channel.
         set: of instructions; the best one where nothing is said.
@@ -167,8 +167,14 @@ def run(
         raise MemoryError("The fused kernel found no memory for its scratch.")
 
 
+def room_for(task: Task, orders: Sequence[ctypes.Array]) -> int:
+    """How many numbers the kernel keeps of the filters that it answers with, for the next call like this one."""
+    return int(_function(_library(), "room", instruction_sets()[0])(task, *orders))
+
+
 _ARGUMENTS = {
-    "answer": (Task, 4, 2),
+    "answer": (Task, 5, 2),
+    "room": (Task, 0, 2),
     "learn": (Task, 3, 2),
     "pool": (Pool, 2, 1),
     "unpool": (Pool, 3, 1),
@@ -179,5 +185,6 @@ _ARGUMENTS = {
 def _function(library: ctypes.CDLL, verb: str, set: str) -> Any:
     told, tensors, orders = _ARGUMENTS[verb]
     function = getattr(library, f"symmetric_{verb}_{set}")
+    function.restype = ctypes.c_int64
     function.argtypes = [ctypes.POINTER(told), *[ctypes.c_void_p] * (tensors + orders)]
     return function

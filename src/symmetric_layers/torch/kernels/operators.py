@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from symmetric_layers.torch.kernels.bank import parts, whole
 from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, Geometry, empty_like
-from symmetric_layers.torch.kernels.library import Task, array, new_task, run
+from symmetric_layers.torch.kernels.library import Task, array, new_task, room_for, run
 from symmetric_layers.torch.kernels.reference import expand_weight
 from symmetric_layers.torch.kernels.trio import register
 
@@ -33,10 +34,16 @@ class Call(NamedTuple):
     offsets: tuple[int, ...]
     orders: tuple[ctypes.Array, ...]
 
-    def __call__(self, *tensors: Tensor | None) -> None:
-        """Has the kernel do it."""
-        places = zip(tensors, self.offsets, strict=True)
-        run(self.verb, self.task, [None if one is None else one.data_ptr() + at for one, at in places], self.orders)
+    def __call__(self, *tensors: Tensor | None, room: Tensor | None = None) -> None:
+        """Has the kernel do it; where a room is given, the filters of an answer stay packed in it."""
+        places = [None if one is None else one.data_ptr() + at for one, at in zip(tensors, self.offsets, strict=True)]
+        if self.verb == "answer":
+            places.append(None if room is None else room.data_ptr())
+        run(self.verb, self.task, places, self.orders)
+
+    def new_room(self) -> Tensor:
+        """Such a room, with nothing in it."""
+        return torch.zeros(room_for(self.task, self.orders), dtype=torch.float32)
 
 
 class Prepared(NamedTuple):
@@ -50,11 +57,11 @@ class Prepared(NamedTuple):
     answer: Lies
     calls: tuple[Call, ...]
 
-    def __call__(self, *given: Tensor | None) -> Tensor:
-        """Does it, and gives what is asked for."""
+    def __call__(self, *given: Tensor | None, rooms: Sequence[Tensor] = ()) -> Tensor:
+        """Does it, and gives what is asked for; `rooms`: none, or one for every call."""
         answer = torch.empty_strided(*self.answer, dtype=torch.float32)
-        for call in self.calls:
-            call(*given, answer)
+        for call, room in zip_longest(self.calls, rooms):
+            call(*given, answer, room=room)
         return answer if self.calls else answer.zero_()
 
 

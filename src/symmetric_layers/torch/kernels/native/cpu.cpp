@@ -2,6 +2,7 @@
 //
 // This file is compiled once per instruction set; NAME says under which names it is found.
 
+#include "calls.h"
 #include "learning.h"
 #include "stems.h"
 #include "unpools.h"
@@ -62,55 +63,49 @@ inline void answer_tile(const Program &p, int64_t number, const float *x, const 
 
 #define JOINED(name, suffix) name##suffix
 #define NAMED(name, suffix) JOINED(name, suffix)
-#define EXPORTED __attribute__((visibility("default"))) int
+#define EXPORTED __attribute__((visibility("default"))) int64_t
 
 }  // namespace
 
 extern "C" {
 
-// y = the convolution of x. Returns 0, or 1 where there is no memory.
+// y = the convolution of x. `room`: what `symmetric_room` asks for, or nothing; filters stay packed in it. Returns 0, or 1
+// where there is no memory.
 EXPORTED NAMED(symmetric_answer_, NAME)(const Task *task, const float *x, const float *stored, const float *bias, float *y,
-                                   const int32_t *in_order, const int32_t *out_order) {
-    Program p;
-    Across across = {};
-    int failed = !prepare(p, *task, in_order, out_order, 0);
-    bool few = !failed && suits_across(p);
-    let_share(p, few || is_brief(p) ? 1 : (int)least(LANES, MEMBERS));  // brief ones sum in the same order both ways
-    if (few) failed = !prepare_across(p, across, false);
-    int64_t gathered = few ? rounded(p.slot_count * task->inputs * task->outputs) : 0;
-    float *packed = failed ? nullptr : shared.reserve(p.packed_floats() + gathered + rounded(p.blocks * WIDTH));
-    float *weights = packed + p.packed_floats(), *biases = bias && packed ? weights + gathered : nullptr;
-    failed |= !packed;
-    p.keeping = failed ? WRITING : keeping_for(p, y);
-    int threads = threads_now(task->threads);
+                                   float *room, const int32_t *in_order, const int32_t *out_order) {
+    Call call(task, in_order, out_order);
+    const Program &p = call.p;
+    Kept kept = {room, task->outputs * task->filter_stride};
+    int failed = call.failed || !call.reserve(kept, bias), changed = !kept.is_filled(), threads = threads_now(task->threads);
     int64_t together = failed ? 1 : most(p.tiles / (8 * threads), 1);  // tiles side by side read the same rows
-    int64_t shares = failed ? 1 : up(threads, p.blocks);                // of a block that is packed
-    for (int64_t n = 0; biases && n < p.blocks * WIDTH; n++) biases[n] = n < task->outputs ? bias[n] + 0.0f : 0.0f;
+    call.p.keeping = failed ? WRITING : keeping_for(p, y);
+    kept.fill(false);
     if (!failed) {
 #pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
         {
-            Desk desk = {};
-            AcrossDesk streams = {};
-            float *filters = nullptr;
-            bool ready = few ? set_streams(p, across, streams, filters) : set_desk(p, 0, desk);
-            if (!few) filters = desk.filters;
-            failed |= !ready;
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < p.blocks * shares; i++)
-                if (ready) pack_share(p, stored, i / shares, i % shares, shares, packed, filters);
-#pragma omp for schedule(static)
-            for (int64_t input = 0; input < (few ? task->inputs : 0); input++)
-                across.ahead ? gather_ahead(p, across, packed, input, weights) : gather_weights(p, across, packed, input, weights);
+            CallDesk desk(call);
+            failed |= !desk.ready;
+            if (room) {
+#pragma omp for schedule(static) reduction(| : changed)
+                for (int64_t part = 0; part < kept.parts(); part++) changed |= kept.differs(stored, part);
+            }
+            if (changed) pack_all(call, stored, threads, desk);
 #pragma omp for schedule(dynamic, together)
             for (int64_t number = 0; number < p.tiles; number++)
-                if (ready) few ? answer_across(p, across, number, x, weights, biases, y, streams)
-                               : answer_tile(p, number, x, packed, biases, y, desk);
+                if (desk.ready) call.few ? answer_across(p, call.across, number, x, call.weights, call.biases, y, desk.streams)
+                                           : answer_tile(p, number, x, call.weights, call.biases, y, desk.own);
             settle(p.keeping);
         }
     }
-    dismiss(across);
-    dismiss(p);
+    kept.fill(!failed);
     return failed;
+}
+
+// How many floats `symmetric_answer` keeps from call to call; 0 where there is no memory to know it.
+EXPORTED NAMED(symmetric_room_, NAME)(const Task *task, const int32_t *in_order, const int32_t *out_order) {
+    Call call(task, in_order, out_order);
+    Kept kept = {nullptr, task->outputs * task->filter_stride};
+    return call.failed ? 0 : kept.before() + call.weight_floats();
 }
 
 // The same, from some of the inputs after the other where that is faster. Returns as above.
