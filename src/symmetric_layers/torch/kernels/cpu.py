@@ -93,10 +93,10 @@ def prepared(case: Case, pictures: tuple[int, ...], filters: tuple[int, ...], th
     if missing() or not plain or frame.never(case.plan):
         return None
     how = frame.lay_out(case)
-    if not how.fits or how.around or how.wider or how.beside:
+    if not how.fits or how.around or how.beside:
         return None
     told = (how.bank, how.inputs, case.stride, how.padding, case.dilation)
-    return answering((case.shape, pictures), (case.filters, filters), *told, threads=threads)
+    return answering((case.shape, pictures), (case.filters, filters), *told, threads=threads, wider=how.wider)
 
 
 @torch.compiler.assume_constant_result

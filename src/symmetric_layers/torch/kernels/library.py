@@ -29,7 +29,7 @@ class Task(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("mode", "kind", "batch", "inputs", "outputs")),
-        *((name, _Three) for name in ("size", "answer", "kernel", "stride", "dilation", "padding")),
+        *((name, _Three) for name in ("size", "answer", "kernel", "stride", "dilation", "padding", "stored", "before")),
         *(("in_batch", ctypes.c_int64), ("in_channel", ctypes.c_int64), ("in_position", _Three)),
         *(("out_batch", ctypes.c_int64), ("out_channel", ctypes.c_int64), ("out_position", _Three)),
         *((name, ctypes.c_int64) for name in ("filter_stride", "channel_stride", "tap_stride", "transposed", "add")),
@@ -133,14 +133,24 @@ def _point(task: Task | Pool, prefix: str, x: Tensor) -> None:
     setattr(task, f"{prefix}_position", _three(x.stride()[2:], 0))
 
 
-def new_task(geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: int) -> Task:
+def new_task(
+    geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: int, before: Sequence[int] | None = None
+) -> Task:
     """A task that reads pictures x and gives pictures y; mode, kind and channels are left to fill in.
 
     Filters are contiguous or have their channels last. One thread does what is small.
+
+    Args:
+        geometry: of the convolution; where its filters are wider than `weight`, the rest is zero.
+        x, y: pictures.
+        weight: the stored filters.
+        threads: how many there may be.
+        before: how many zeros stand before a stored filter, per axis; None where there are none.
     """
     products = x.shape[0] * math.prod(geometry.answer) * weight.numel()
     task = Task(batch=x.shape[0], threads=threads if products > _ALONE else 1, budget=_BUDGET, caches=_caches())
     _write(task, geometry)
+    task.stored, task.before = _three(weight.shape[2:], 1), _three(before or [0] * len(geometry.sizes), 0)
     _point(task, "in", x)
     _point(task, "out", y)
     channels, taps = weight.shape[1], weight.shape[2:].numel()

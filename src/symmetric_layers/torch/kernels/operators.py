@@ -119,17 +119,18 @@ def _answer(
     return _answering(_lies(x), _lies(weight), *case)(x, weight, bias)
 
 
-def answering(pictures: Lies, filters: Lies, *case: _Numbers, threads: int) -> Prepared | None:
+def answering(pictures: Lies, filters: Lies, *case: _Numbers, threads: int, wider: _Numbers) -> Prepared | None:
     """What `answer` does for tensors that lie in memory like this; None where it would copy them.
 
     Args:
         pictures, filters: shapes and strides.
         case: `bank, inputs, stride, padding, dilation`, as `answer` is told.
         threads: how many.
+        wider: by how many zeros filters are wider than what is stored of them, as `F.pad` is told; empty for none.
     """
     x, weight = _shadow(pictures), _shadow(filters)
     is_fine = _readable(x) is x and _dense(weight) is weight
-    return _answering(pictures, filters, *case, threads) if is_fine else None
+    return _answering(pictures, filters, *case, threads, wider) if is_fine else None
 
 
 @lru_cache(maxsize=1024)
@@ -142,15 +143,18 @@ def _answering(
     padding: _Numbers,
     dilation: _Numbers,
     threads: int,
+    wider: _Numbers = (),
 ) -> Prepared:
     x, weight = _shadow(pictures), _shadow(filters)
-    geometry = Geometry(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    before, after = wider[-2::-2], wider[::-2]
+    kernel = [sum(sizes) for sizes in zip(weight.shape[2:], before, after, strict=True)] if wider else weight.shape[2:]
+    geometry = Geometry(x.shape[2:], kernel, stride, padding, dilation)
     blocks = parts(bank, inputs, x.shape[1], x.dim() - 2)
     y = empty_like(x, (x.shape[0], sum(part.filters for part in blocks), *geometry.answer))
     calls = []
     for part in blocks if y.numel() else ():
         own, into = weight.narrow(0, part.stored, part.orbits), y.narrow(1, part.channel, part.filters)
-        task = new_task(geometry, x, into, own, threads)
+        task = new_task(geometry, x, into, own, threads, before)
         task.mode, task.kind, task.inputs, task.outputs = int(part.deep), part.kind, part.inputs, part.orbits
         biases = torch.empty(weight.shape[0], device="meta").narrow(0, part.stored, part.orbits)
         calls.append(_call("answer", task, (x, own, biases, into), (part.in_order, part.out_order)))

@@ -134,6 +134,7 @@ inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const
     p.in_laced = is_laced(in_order, p.in_members, task.inputs);
     p.out_laced = is_laced(out_order, p.out_members, task.outputs);
     p.taps = task.kernel[0] * task.kernel[1] * task.kernel[2];
+    p.stored_taps = task.stored[0] * task.stored[1] * task.stored[2];
     p.stem = !gradients && is_stem(p);
     p.blocks = up(task.outputs, WIDTH);
     for (int a = 0; a < 3; a++) p.own[a] = p.folded[a] || task.kernel[a] == 1;

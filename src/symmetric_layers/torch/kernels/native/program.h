@@ -35,7 +35,7 @@ struct Span {
 // The taps of the stored filters that become the weights of some slots.
 struct Recipe {
     int count;  // 0: none, another tap's recipe has them
-    int member[MEMBERS], tap[MEMBERS], slot[MEMBERS];
+    int member[MEMBERS], tap[MEMBERS], slot[MEMBERS];  // a tap that is not stored is -1: a zero
 };
 
 // Which mirrors move a tap: those of pictures fold the taps they move, those of orbits exchange channels, too.
@@ -59,7 +59,7 @@ struct Program {
     bool late;                  // planes are folded right before they are multiplied,
     int64_t folded_late;        // so many pixels at a time
     int64_t stretch;            // pixels whose sums are stored together
-    int64_t taps, blocks;       // of the kernel; of WIDTH outputs
+    int64_t taps, stored_taps, blocks;  // of the kernel; of those, stored ones; of WIDTH outputs
     int64_t box[3], boxes[3], pictures, tiles;
     int64_t region[3], region_pitch[3], member_pitch;  // what a box reads
     int64_t plane[3], plane_pitch[3], plane_floats, planes;

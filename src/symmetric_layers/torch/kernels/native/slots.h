@@ -146,6 +146,18 @@ inline void plan_spans(Program &p) {
     p.span_start[p.groups] = p.span_count;
 }
 
+// The number of a tap among those that are stored, or -1.
+inline int stored_tap(const Program &p, const int64_t *at) {
+    const Task &t = p.task;
+    int64_t number = 0;
+    for (int a = 0; a < 3; a++) {
+        int64_t here = at[a] - t.before[a];
+        if (here < 0 || here >= t.stored[a]) return -1;
+        number = number * t.stored[a] + here;
+    }
+    return (int)number;
+}
+
 // The weight of a character is the same butterfly, of the stored taps. Gradients of the input read taps backwards; in
 // orbits a transposed filter's mirror is already in its exchanged channels, and its taps stay where they are.
 inline void plan_recipes(Program &p) {
@@ -158,7 +170,7 @@ inline void plan_recipes(Program &p) {
             if (p.task.transposed)
                 for (int a = 0; a < 3; a++) at[a] = p.task.kernel[a] - 1 - at[a];
             recipe.member[i] = p.deep ? c.mirror[i] : 0;
-            recipe.tap[i] = (int)tap_at(p, at);
+            recipe.tap[i] = stored_tap(p, at);
         }
     });
 }

@@ -18,6 +18,7 @@ struct Task {
     int64_t answer[3];   // of the output
     int64_t kernel[3], stride[3], dilation[3];
     int64_t padding[3];  // before the first pixel
+    int64_t stored[3], before[3];  // taps that are stored of an answer's filters, and zeros before them: the kernel is wider
     int64_t in_batch, in_channel, in_position[3];
     int64_t out_batch, out_channel, out_position[3];  // positions of the output are dense
     int64_t filter_stride, channel_stride, tap_stride;  // of the stored filters

@@ -24,7 +24,7 @@ struct Filters {
 inline Filters filters_of(const Program &p) {
     const Task &t = p.task;
     int64_t members = p.deep ? p.members : 1;
-    Filters f = {(int)members,   p.taps, t.filter_stride, t.channel_stride, members * t.channel_stride,
+    Filters f = {(int)members,   p.stored_taps, t.filter_stride, t.channel_stride, members * t.channel_stride,
                  t.tap_stride, !p.deep || p.in_laced};
     if (t.transposed) {
         f.row = members * t.channel_stride;
@@ -120,7 +120,8 @@ inline void write_filters(const Program &p, const Filters &f, const float *room,
 }
 
 template <int N> inline void mix_taps(const Recipe &r, const float *from, int64_t taps, Vector *v) {
-    for (int j = 0; j < N; j++) v[j] = load(from + (r.member[j] * taps + r.tap[j]) * WIDTH) * splat(1.0f / N);
+    for (int j = 0; j < N; j++)
+        v[j] = r.tap[j] < 0 ? Vector{} : load(from + (r.member[j] * taps + r.tap[j]) * WIDTH) * splat(1.0f / N);
     butterfly<N>(v);
 }
 
@@ -157,10 +158,10 @@ inline void pack_taps(const Recipe &r, int share, const float *from, int64_t nex
 inline void pack_inputs(const Program &p, int share, const float *from, int64_t next, float *to, int64_t pitch) {
     for (int64_t tap = 0; tap < p.taps; tap++) {
         const Recipe &r = p.recipes[tap];
-        if (r.count == 1) pack_taps<1>(r, share, from, next, p.taps, to, pitch);
-        if (r.count == 2) pack_taps<2>(r, share, from, next, p.taps, to, pitch);
-        if (r.count == 4) pack_taps<4>(r, share, from, next, p.taps, to, pitch);
-        if (r.count == 8) pack_taps<8>(r, share, from, next, p.taps, to, pitch);
+        if (r.count == 1) pack_taps<1>(r, share, from, next, p.stored_taps, to, pitch);
+        if (r.count == 2) pack_taps<2>(r, share, from, next, p.stored_taps, to, pitch);
+        if (r.count == 4) pack_taps<4>(r, share, from, next, p.stored_taps, to, pitch);
+        if (r.count == 8) pack_taps<8>(r, share, from, next, p.stored_taps, to, pitch);
     }
 }
 
@@ -200,10 +201,10 @@ inline void unpack(const Program &p, const float *gradients, int64_t padded, int
                 const Recipe &r = p.recipes[tap];
                 const float *from = gradients + (k + i) * padded + first;
                 float *to = room + i * size;
-                if (r.count == 1) unpack_recipe<1>(r, from, pitch, p.taps, to);
-                if (r.count == 2) unpack_recipe<2>(r, from, pitch, p.taps, to);
-                if (r.count == 4) unpack_recipe<4>(r, from, pitch, p.taps, to);
-                if (r.count == 8) unpack_recipe<8>(r, from, pitch, p.taps, to);
+                if (r.count == 1) unpack_recipe<1>(r, from, pitch, p.stored_taps, to);
+                if (r.count == 2) unpack_recipe<2>(r, from, pitch, p.stored_taps, to);
+                if (r.count == 4) unpack_recipe<4>(r, from, pitch, p.stored_taps, to);
+                if (r.count == 8) unpack_recipe<8>(r, from, pitch, p.stored_taps, to);
             }
         write_filters(p, f, room, first, k, inputs, stored);
     }
