@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import grad
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the axes of pictures
 
@@ -49,10 +48,12 @@ class Geometry:
 
     def host_gradient(self, gradient: Tensor, full: Tensor) -> Tensor:
         """The gradient of the input by the host, from that of the answer and all filters of the bank."""
-        shape = (gradient.shape[0], full.shape[1], *self.sizes)
-        conv: Any = (grad.conv1d_input, grad.conv2d_input, grad.conv3d_input)[len(shape) - 3]
-        how = (tuple(self.stride), tuple(self.padding), tuple(self.dilation))
-        return empty_like(gradient, shape).copy_(conv(shape, full, gradient, *how))
+        pictures = empty_like(gradient, (gradient.shape[0], full.shape[1], *self.sizes))
+        if are_channels_last(pictures.shape, pictures.stride()):
+            full = full.contiguous(memory_format=CHANNELS_LAST[full.dim()])  # else the host would turn all of it round
+        how: Any = (self.stride, self.padding, self.dilation, False, [0] * len(self.sizes), 1, [True, False, False])
+        found = torch.ops.aten.convolution_backward(gradient, pictures, full, None, *how)[0]
+        return found if found.stride() == pictures.stride() else pictures.copy_(found)
 
 
 def empty_like(x: Tensor, shape: Sequence[int]) -> Tensor:
