@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.letters import LETTERS
-from symmetric_layers.orbits import Block, Plan, plan
-from symmetric_layers.torch.kernels.channels import per_block, spread
+from symmetric_layers.orbits import Plan, plan
+from symmetric_layers.torch.batch_statistics import may_stay, normalise, orbit_means, per_channel, per_orbit
 
 if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm as _Host
@@ -20,6 +20,7 @@ else:
 class _OrbitBatchNorm(_Host):
     _letters: int  # how many letters kinds may have
     _dims: tuple[int, ...]  # how many dimensions inputs may have
+    _may_stay = True  # whether statistics are those of this process alone
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class _OrbitBatchNorm(_Host):
         self._check(input)
         if not self.training and self.running_mean is not None:
             stored_values = (self.running_mean, self.running_var, self.weight, self.bias)
-            mean, var, weight, bias = _per_channel(self.plan, *stored_values)
+            mean, var, weight, bias = per_channel(self.plan, *stored_values)
             return F.batch_norm(input, mean, var, weight, bias, False, 0.0, self.eps)
         rate = self._count_batch()
         held: dict[str, Tensor | None] = {"weight": self.weight, "bias": self.bias}
@@ -56,12 +57,13 @@ class _OrbitBatchNorm(_Host):
             held.update(running_mean=self.running_mean, running_var=self.running_var)
         known = {name: values for name, values in held.items() if values is not None}
 
-        def normalise(channels: Tensor, block: Block) -> Tensor:
-            orbits = channels.reshape(channels.shape[0], block.orbits, -1)
-            here = slice(block.representative, block.representative + block.orbits)
-            return self._normalised(orbits, {name: v[here] for name, v in known.items()}, rate).reshape(channels.shape)
+        if self._may_stay and may_stay(input, known):
+            return normalise(input, self.plan, known, rate, self.eps)
 
-        return per_block(input, self.plan, 1, normalise)
+        def move(orbits: Tensor, here: slice) -> Tensor:
+            return self._normalised(orbits, {name: values[here] for name, values in known.items()}, rate)
+
+        return per_orbit(input, self.plan, move)
 
     def _normalised(self, orbits: Tensor, stored: dict[str, Tensor], rate: float) -> Tensor:
         """Normalises one run of orbits with the batch's own statistics."""
@@ -187,7 +189,7 @@ class OrbitGroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises `(N, num_channels, *positions)`."""
-        weight, bias = _per_channel(self.plan, self.weight, self.bias)
+        weight, bias = per_channel(self.plan, self.weight, self.bias)
         return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -226,12 +228,12 @@ class _OrbitInstanceNorm(nn.Module if not TYPE_CHECKING else nn.InstanceNorm1d):
                 f"but got: {input.shape[channels]}."
             )
         batch = input.unsqueeze(0) if channels == 0 else input
-        mean, var, weight, bias = _per_channel(self.plan, self.running_mean, self.running_var, self.weight, self.bias)
+        mean, var, weight, bias = per_channel(self.plan, self.running_mean, self.running_var, self.weight, self.bias)
         own = self.training or not self.track_running_stats
         normal = F.instance_norm(batch, mean, var, weight, bias, own, self.momentum, self.eps)
         if self.training and mean is not None and var is not None:
-            self.running_mean.copy_(_orbit_means(mean, self.plan))
-            self.running_var.copy_(_orbit_means(var, self.plan))
+            self.running_mean.copy_(orbit_means(mean, self.plan))
+            self.running_var.copy_(orbit_means(var, self.plan))
         return normal[0] if channels == 0 else normal
 
     def extra_repr(self) -> str:
@@ -336,7 +338,7 @@ class OrbitLayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalises over the channels."""
         first = self.data_format == "channels_first"
-        weight, bias = _per_channel(self.plan, self.weight, self.bias)
+        weight, bias = per_channel(self.plan, self.weight, self.bias)
         normal = F.layer_norm(input.movedim(1, -1) if first else input, self.normalized_shape, weight, bias, self.eps)
         return normal.movedim(-1, 1) if first else normal
 
@@ -349,23 +351,12 @@ def _symmetry_of(bank: Plan) -> str:
     return f", symmetry={bank.counts}" if bank.orbits else ""
 
 
-def _per_channel(bank: Plan, *stored: Tensor | None) -> list[Tensor | None]:
-    return [None if values is None else spread(values, bank) for values in stored]
-
-
 def _share_affine(layer: nn.GroupNorm | nn.LayerNorm, bank: Plan) -> None:
     """Keeps one affine term per orbit; the host has drawn nothing at random."""
     for name in ("weight", "bias"):
         values = getattr(layer, name)
         if values is not None:
             setattr(layer, name, nn.Parameter(values.detach()[: bank.stored].clone()))
-
-
-def _orbit_means(values: Tensor, bank: Plan) -> Tensor:
-    def mean(channels: Tensor, block: Block) -> Tensor:
-        return channels.unflatten(0, (block.orbits, block.size)).mean(1)
-
-    return per_block(values, bank, -1, mean)
 
 
 def _keep_groups_whole(bank: Plan, num_groups: int) -> None:

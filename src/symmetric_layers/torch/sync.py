@@ -42,6 +42,7 @@ class OrbitSyncBatchNorm(_OrbitBatchNorm, nn.SyncBatchNorm):
     """
 
     _letters = 3
+    _may_stay = False
 
     def __init__(
         self,

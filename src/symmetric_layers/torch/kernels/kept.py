@@ -1,7 +1,7 @@
-"""Filters as the fused kernel reads them, kept by a layer from call to call: packing them takes up to a third of a call.
+"""Filters as the fused kernel reads them, kept by a layer from call to call: packing them is up to a third of a call.
 
-The kernel compares what is stored with what it packed last, number by number, so that whoever changes a filter, and by
-whatever way, is answered with the new one.
+The kernel compares all that is stored with what it packed last, so that whoever changes a filter, in whatever way, is
+answered with the new one.
 """
 
 from threading import Lock

@@ -162,8 +162,8 @@ def new_task(
 def run(
     verb: str, task: Task | Pool, places: Sequence[int | None], orders: Sequence[ctypes.Array], set: str = ""
 ) -> None:
-    """Calls the kernel: `'answer'` with x, weight, bias, y and a room for filters, `'learn'` with x, gradients, gradients
-    of the weight, `'pool'` with x, y, or `'unpool'` with x, gradients, gradients of x.
+    """Calls the kernel: `'answer'` with x, weight, bias, y and a room for filters, `'learn'` with x, gradients,
+    gradients of the weight, `'pool'` with x, y, or `'unpool'` with x, gradients, gradients of x.
 
     Args:
         verb: what is asked for.

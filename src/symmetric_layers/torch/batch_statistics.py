@@ -1,0 +1,141 @@
+"""Statistics of a batch in which every orbit of channels is one channel that is seen several times.
+
+The members of an orbit are laid side by side as further positions. Where channels lie last that would move every pixel;
+there the statistics of single channels are joined instead, and the host normalises with what they have in common.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from symmetric_layers.orbits import Block, Plan
+from symmetric_layers.torch.kernels.channels import per_block, spread
+from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, are_channels_last
+from symmetric_layers.torch.kernels.trio import is_watched
+
+_Known = Mapping[str, Tensor]  # of `weight`, `bias`, `running_mean` and `running_var`, those that there are
+
+
+def per_orbit(x: Tensor, plan: Plan, move: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """Moves the orbits of every kind, `(N, orbits, members and positions)`, and puts them back.
+
+    Args:
+        x: `(N, C, *positions)`.
+        plan: of the channels.
+        move: is told where the entries of these orbits are stored, too.
+    """
+
+    def moved(channels: Tensor, block: Block) -> Tensor:
+        orbits = channels.reshape(channels.shape[0], block.orbits, -1)
+        return move(orbits, slice(block.representative, block.representative + block.orbits)).reshape(channels.shape)
+
+    return per_block(x, plan, 1, moved)
+
+
+def per_channel(plan: Plan, *stored: Tensor | None) -> list[Any]:
+    """What is stored once per orbit, for every channel; None for None."""
+    return [None if values is None else spread(values, plan) for values in stored]
+
+
+def orbit_means(values: Tensor, plan: Plan) -> Tensor:
+    """The mean over the members of every orbit, `(C,)` to `(stored,)`."""
+    return per_block(values, plan, -1, lambda run, block: run.unflatten(0, (block.orbits, block.size)).mean(1))
+
+
+def may_stay(x: Tensor, known: _Known) -> bool:
+    """Whether `normalise` takes such pictures: channels last, in the memory of the host, and nothing looks on."""
+    given = (x, *known.values())
+    last = are_channels_last(x.shape, x.stride()) and x.is_contiguous(memory_format=CHANNELS_LAST[x.dim()])
+    if not last or x.numel() <= x.shape[1] or is_watched(given) or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(one.is_cpu and one.dtype in (torch.float32, torch.float64) and one.dtype == x.dtype for one in given)
+
+
+def normalise(x: Tensor, plan: Plan, known: _Known, rate: float, eps: float) -> Tensor:
+    """Normalises pictures that may stay, with the batch's statistics, and remembers those in `known`.
+
+    Args:
+        x: `(N, C, *positions)`.
+        plan: of the channels.
+        known: affine terms and running statistics, one entry per orbit and free channel.
+        rate: how much of the running statistics is new.
+        eps: is added to variances.
+    """
+    with torch.no_grad():
+        mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+        means = orbit_means(mean, plan)
+        variances = orbit_means(var + (mean - spread(means, plan)).square(), plan)
+        if "running_mean" in known:
+            known["running_mean"].lerp_(means, rate)
+            known["running_var"].lerp_(_unbiased(variances, plan, x), rate)
+    return _Normalised.apply(x, known.get("weight"), known.get("bias"), means, variances, plan, eps)
+
+
+def _unbiased(variances: Tensor, plan: Plan, x: Tensor) -> Tensor:
+    seen = [block.size * (x.numel() // x.shape[1]) for block in plan.blocks for _ in range(block.orbits)]
+    counts = variances.new_tensor(seen)
+    return variances * counts / (counts - 1)
+
+
+class _Normalised(torch.autograd.Function):
+    """Normalises with statistics of the input, which the gradient goes through."""
+
+    @staticmethod
+    def forward(ctx: Any, x, weight, bias, means, variances, plan: Plan, eps: float) -> Tensor:
+        """Normalises x with the means and variances of its orbits."""
+        ctx.save_for_backward(x, weight, bias, means, variances)
+        ctx.plan, ctx.eps = plan, eps
+        mean, var, scale, shift = per_channel(plan, means, variances, weight, bias)
+        return F.batch_norm(x, mean, var, scale, shift, False, 0.0, eps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        """The gradients of x, weight and bias."""
+        x, weight, bias, means, variances = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants the gradient of the gradient
+            found = _differentiably((x, weight, bias), ctx.needs_input_grad[:3], gradient, ctx.plan, ctx.eps)
+        else:
+            found = _gradients(gradient, x, weight, means, variances, ctx.plan, ctx.eps)
+        return (
+            *(one if needed else None for one, needed in zip(found, ctx.needs_input_grad, strict=False)),
+            *[None] * 4,
+        )
+
+
+def _gradients(gradient, x, weight, means, variances, plan: Plan, eps: float) -> list[Tensor | None]:
+    """Of the input, the weight and the bias: the gradient less what goes through mean and variance.
+
+    The latter is a line in x for every channel, so that two passes over the pixels are enough.
+    """
+    gradient = gradient.contiguous(memory_format=CHANNELS_LAST[x.dim()])
+    mean, var, scale = per_channel(plan, means, variances, weight)
+    told: Any = (gradient, x, None, mean, var, None, None, False, eps, [False, True, True])
+    _, slopes, shifts = torch.ops.aten.native_batch_norm_backward(*told)
+    slope, shift = (
+        orbit_means(sums, plan) for sums in (slopes, shifts)
+    )  # of a channel: an orbit has as many times more
+    spreads = (var + eps).rsqrt()
+    scale = spreads if scale is None else spreads * scale
+    pixels, shape = x.numel() // x.shape[1], (-1, *[1] * (x.dim() - 2))
+    line = -scale * spreads * spread(slope, plan) / pixels
+    start = -scale * spread(shift, plan) / pixels - line * mean
+    found = torch.addcmul(start.view(shape), x, line.view(shape), out=torch.empty_like(x))
+    sizes = slope.new_tensor([block.size for block in plan.blocks for _ in range(block.orbits)])
+    return [found.addcmul_(gradient, scale.view(shape)), slope * sizes, shift * sizes]
+
+
+def _differentiably(given, needed, gradient: Tensor, plan: Plan, eps: float) -> list[Tensor | None]:
+    """The same gradients, made of what the host can differentiate again."""
+    x, weight, bias = given
+
+    def normal(orbits: Tensor, here: slice) -> Tensor:
+        scale, shift = (None if one is None else one[here] for one in (weight, bias))
+        return F.batch_norm(orbits, None, None, scale, shift, True, 0.0, eps)
+
+    y = per_orbit(x, plan, normal)
+    wanted = [one for one, asked in zip(given, needed, strict=True) if asked]
+    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
+    return [next(found) if asked else None for asked in needed]
