@@ -4,8 +4,9 @@ The members of an orbit are laid side by side as further positions. Where channe
 there the statistics of single channels are joined instead, and the host normalises with what they have in common.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,13 +46,53 @@ def orbit_means(values: Tensor, plan: Plan) -> Tensor:
     return per_block(values, plan, -1, lambda run, block: run.unflatten(0, (block.orbits, block.size)).mean(1))
 
 
-def may_stay(x: Tensor, known: _Known) -> bool:
-    """Whether `normalise` takes such pictures: channels last, in the memory of the host, and nothing looks on."""
-    given = (x, *known.values())
-    last = are_channels_last(x.shape, x.stride()) and x.is_contiguous(memory_format=CHANNELS_LAST[x.dim()])
-    if not last or x.numel() <= x.shape[1] or is_watched(given) or torch.is_autocast_enabled("cpu"):
+def is_plain(given: Iterable[Tensor]) -> bool:
+    """Whether these are numbers of one precision in the memory of the host, and nothing looks on."""
+    given = tuple(given)
+    dtype = given[0].dtype
+    if is_watched(given) or dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return False
-    return all(one.is_cpu and one.dtype in (torch.float32, torch.float64) and one.dtype == x.dtype for one in given)
+    return all(one.is_cpu and one.dtype == dtype for one in given)
+
+
+def may_stay(x: Tensor, known: _Known) -> bool:
+    """Whether `normalise` takes such pictures: plain ones of more than one pixel, whose channels lie last."""
+    last = are_channels_last(x.shape, x.stride()) and x.is_contiguous(memory_format=CHANNELS_LAST[x.dim()])
+    return last and x.numel() > x.shape[1] and is_plain((x, *known.values()))
+
+
+class _Arranged(NamedTuple):
+    """How a plan's channels are arranged, as tensors.
+
+    Attributes:
+        stored: the entry of every channel; `twice`: the same for two rows of entries, one behind the other.
+        sizes: how many members every entry has, `(stored,)`.
+    """
+
+    stored: Tensor
+    twice: Tensor
+    sizes: Tensor
+
+
+@lru_cache(maxsize=256)
+def _arranged(plan: Plan) -> _Arranged:
+    with torch.inference_mode(False):
+        stored = torch.tensor(plan.representative)
+        sizes = stored.bincount(minlength=plan.stored)
+        return _Arranged(stored, torch.cat([stored, stored + plan.stored]), sizes)
+
+
+def at_once(plan: Plan, *stored: Tensor | None) -> list[Any]:
+    """`per_channel` for plain numbers, in few operations: each takes longer than what it does."""
+    given = [values for values in stored if values is not None]
+    found = iter(torch.stack(given).index_select(1, _arranged(plan).stored).unbind() if given else ())
+    return [None if values is None else next(found) for values in stored]
+
+
+def _orbit_sums(plan: Plan, first: Tensor, second: Tensor) -> Tensor:
+    """The sums over the members of all orbits, `(C,)` twice to `(2, stored)`."""
+    sums = first.new_zeros(2 * plan.stored)
+    return sums.index_add_(0, _arranged(plan).twice, torch.cat([first, second])).view(2, -1)
 
 
 def normalise(x: Tensor, plan: Plan, known: _Known, rate: float, eps: float) -> Tensor:
@@ -65,19 +106,16 @@ def normalise(x: Tensor, plan: Plan, known: _Known, rate: float, eps: float) -> 
         eps: is added to variances.
     """
     with torch.no_grad():
+        sizes, pixels = _arranged(plan).sizes, x.numel() // x.shape[1]
         mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
         means = orbit_means(mean, plan)
-        variances = orbit_means(var + (mean - spread(means, plan)).square(), plan)
+        beside = mean - means.index_select(0, _arranged(plan).stored)
+        variances = orbit_means(torch.addcmul(var, beside, beside), plan)
         if "running_mean" in known:
+            counts = (sizes * pixels).to(x.dtype)
             known["running_mean"].lerp_(means, rate)
-            known["running_var"].lerp_(_unbiased(variances, plan, x), rate)
+            known["running_var"].lerp_(variances * (counts / (counts - 1)), rate)
     return _Normalised.apply(x, known.get("weight"), known.get("bias"), means, variances, plan, eps)
-
-
-def _unbiased(variances: Tensor, plan: Plan, x: Tensor) -> Tensor:
-    seen = [block.size * (x.numel() // x.shape[1]) for block in plan.blocks for _ in range(block.orbits)]
-    counts = variances.new_tensor(seen)
-    return variances * counts / (counts - 1)
 
 
 class _Normalised(torch.autograd.Function):
@@ -86,45 +124,40 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, weight, bias, means, variances, plan: Plan, eps: float) -> Tensor:
         """Normalises x with the means and variances of its orbits."""
-        ctx.save_for_backward(x, weight, bias, means, variances)
+        mean, var, scale, shift = at_once(plan, means, variances, weight, bias)
+        ctx.save_for_backward(x, weight, bias, mean, var, scale)
         ctx.plan, ctx.eps = plan, eps
-        mean, var, scale, shift = per_channel(plan, means, variances, weight, bias)
         return F.batch_norm(x, mean, var, scale, shift, False, 0.0, eps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         """The gradients of x, weight and bias."""
-        x, weight, bias, means, variances = ctx.saved_tensors
+        x, weight, bias, mean, var, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants the gradient of the gradient
             found = _differentiably((x, weight, bias), ctx.needs_input_grad[:3], gradient, ctx.plan, ctx.eps)
         else:
-            found = _gradients(gradient, x, weight, means, variances, ctx.plan, ctx.eps)
-        return (
-            *(one if needed else None for one, needed in zip(found, ctx.needs_input_grad, strict=False)),
-            *[None] * 4,
-        )
+            found = _gradients(gradient, x, mean, var, scale, ctx.plan, ctx.eps)
+        wanted = zip(found, ctx.needs_input_grad[:3], strict=True)
+        return (*(one if needed else None for one, needed in wanted), *[None] * 4)
 
 
-def _gradients(gradient, x, weight, means, variances, plan: Plan, eps: float) -> list[Tensor | None]:
+def _gradients(gradient, x, mean, var, scale, plan: Plan, eps: float) -> list[Tensor | None]:
     """Of the input, the weight and the bias: the gradient less what goes through mean and variance.
 
     The latter is a line in x for every channel, so that two passes over the pixels are enough.
     """
     gradient = gradient.contiguous(memory_format=CHANNELS_LAST[x.dim()])
-    mean, var, scale = per_channel(plan, means, variances, weight)
     told: Any = (gradient, x, None, mean, var, None, None, False, eps, [False, True, True])
     _, slopes, shifts = torch.ops.aten.native_batch_norm_backward(*told)
-    slope, shift = (
-        orbit_means(sums, plan) for sums in (slopes, shifts)
-    )  # of a channel: an orbit has as many times more
-    spreads = (var + eps).rsqrt()
+    sums = _orbit_sums(plan, slopes, shifts)
+    places, pixels, shape = _arranged(plan), x.numel() // x.shape[1], (-1, *[1] * (x.dim() - 2))
+    slope, shift = (sums / (places.sizes * -pixels)).index_select(1, places.stored).unbind()
+    spreads = (var + eps).rsqrt_()
     scale = spreads if scale is None else spreads * scale
-    pixels, shape = x.numel() // x.shape[1], (-1, *[1] * (x.dim() - 2))
-    line = -scale * spreads * spread(slope, plan) / pixels
-    start = -scale * spread(shift, plan) / pixels - line * mean
+    line = slope.mul_(spreads).mul_(scale)
+    start = shift.mul_(scale).addcmul_(line, mean, value=-1)
     found = torch.addcmul(start.view(shape), x, line.view(shape), out=torch.empty_like(x))
-    sizes = slope.new_tensor([block.size for block in plan.blocks for _ in range(block.orbits)])
-    return [found.addcmul_(gradient, scale.view(shape)), slope * sizes, shift * sizes]
+    return [found.addcmul_(gradient, scale.view(shape)), *sums.unbind()]
 
 
 def _differentiably(given, needed, gradient: Tensor, plan: Plan, eps: float) -> list[Tensor | None]:

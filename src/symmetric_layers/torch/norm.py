@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.batch_statistics import may_stay, normalise, orbit_means, per_channel, per_orbit
+from symmetric_layers.torch.batch_statistics import (
+    at_once,
+    is_plain,
+    may_stay,
+    normalise,
+    orbit_means,
+    per_channel,
+    per_orbit,
+)
 
 if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm as _Host
@@ -48,8 +56,10 @@ class _OrbitBatchNorm(_Host):
             return super().forward(input)
         self._check(input)
         if not self.training and self.running_mean is not None:
-            stored_values = (self.running_mean, self.running_var, self.weight, self.bias)
-            mean, var, weight, bias = per_channel(self.plan, *stored_values)
+            tracked, learnt = (self.running_mean, self.running_var), (self.weight, self.bias)
+            plain = is_plain(one for one in (input, *tracked, *learnt) if one is not None)
+            each = at_once if plain else per_channel  # apart: the host refuses what is tracked and differentiated
+            (mean, var), (weight, bias) = each(self.plan, *tracked), each(self.plan, *learnt)
             return F.batch_norm(input, mean, var, weight, bias, False, 0.0, self.eps)
         rate = self._count_batch()
         held: dict[str, Tensor | None] = {"weight": self.weight, "bias": self.bias}
