@@ -2,7 +2,8 @@
 
 The rival of every row is the fastest of `F.conv2d` on contiguous and on channels-last tensors and of oneDNN's
 convolution with weights packed beforehand, with the same number of filters; all candidates take turns in one process.
-Ratios below 1 are faster. A layer is called as a user calls it, with `algorithm='auto'`, weights packed in every call.
+Ratios below 1 are faster. A layer is called as a user calls it, with `algorithm='auto'`: in evaluation it keeps its
+filters packed, as oneDNN's are, and looks in every call whether they changed; in training it packs them in every call.
 """
 
 import argparse

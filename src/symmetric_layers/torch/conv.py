@@ -290,9 +290,9 @@ class SymmetricConv2d(_SymmetricConv, nn.Conv2d):
             where the condition above holds anyway, both are the same.
         algorithm: how the answer is made. `'auto'`: whatever is fastest, `why_not(layer, x)` says why. `'reference'`:
             write the bank out and call the host. `'folded'`: fold pictures and filters, so that a mirrored picture has
-            bit for bit the mirrored answer. `'cpu'`, `'triton'`: the same, fused, on processors and on GPUs; the latter
-            was not measured yet, so `'auto'` never takes it. Changing `layer.algorithm` later is fine; no checkpoint
-            knows of it.
+            bit for bit the mirrored answer. `'cpu'`, `'triton'`: the same, fused, on processors and on GPUs. Changing
+            `layer.algorithm` later is fine; no checkpoint knows of it. Where only numbers are wanted, `'cpu'` keeps the
+            filters as it reads them, from the second call on: as much memory again as they take.
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype:
             as in the host. With groups, every group holds its own bank.
 
