@@ -135,6 +135,26 @@ def test_whatever_looks_on_sees_what_it_knows(request, x):
     assert "PythonOp" not in str(traced.graph)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_affine_terms_of_another_size_are_refused_by_the_host(request, x, training):
+    layer = made(request, x).train(training)
+    layer.weight = nn.Parameter(torch.ones(x.shape[1] + 1))
+    for some in (x, last(x)):
+        with pytest.raises(RuntimeError, match="weight should contain"):
+            layer(some)
+
+
+def test_what_the_gradient_does_not_need_may_change(request, x):
+    layer = made(request, x)
+    y = layer(last(x).requires_grad_())
+    with torch.no_grad():
+        layer.bias.add_(1)
+    y.sum().backward()
+    gradients = torch.autograd.grad(layer(last(x)).sum(), [layer.weight, layer.bias])
+    for one in gradients:
+        one.detach_().add_(1)
+
+
 def test_one_value_per_channel_is_refused_by_the_host():
     layer = layers.OrbitBatchNorm2d(3, symmetry={"h": 2})
     with pytest.raises(ValueError, match="more than 1 value per channel"):

@@ -10,7 +10,7 @@ from test_cpu import instruction_set  # noqa: F401
 from test_folded import filled
 
 import symmetric_layers.torch as layers
-from symmetric_layers.torch.kernels import library
+from symmetric_layers.torch.kernels import library, operators
 
 pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}")
 
@@ -124,6 +124,60 @@ def test_every_single_number_is_looked_at(layer, x):
             assert torch.equal(layer(x), anew(layer, x)), place
 
 
+@pytest.fixture(params=[(16, 4), (32, 18), (64, 6), (96, 2), (50, 14)], ids=str)
+def small(request):
+    """Few numbers: every two of them are tried, in one part of the memory or two, in whole runs and what is left."""
+    inputs, filters = request.param
+    layer = layers.SymmetricConv2d(inputs, filters, 1, symmetry={"h": filters}, algorithm="cpu", bias=False)
+    x = torch.randn(1, inputs, 2, 3, generator=torch.Generator().manual_seed(1))
+    return keeping(filled(layer), x), x
+
+
+def pairs(numbers):
+    found = torch.randperm(numbers * numbers, generator=torch.Generator().manual_seed(3))[:300].tolist()
+    steps = [(i, i + step) for step in (1, 4, 8, 16, 32, 64, 128) for i in range(numbers - step)]
+    return [(one // numbers, one % numbers) for one in found] + steps
+
+
+TWO = {
+    "exchanged": lambda own, i, j: own.__setitem__([i, j], own[[j, i]]),
+    "turned": lambda own, i, j: own.__setitem__([i, j], -own[[i, j]]),
+    "doubled": lambda own, i, j: own.__setitem__([i, j], 2 * own[[i, j]]),
+}
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("values", ["random", "equal", "in turns"])
+@pytest.mark.parametrize("change", TWO)
+def test_no_two_changes_hide_each_other(small, change, values):
+    layer, x = small
+    own = layer.weight.data.view(-1)
+    if values != "random":
+        own.copy_(torch.tensor([0.5, 0.5 if values == "equal" else 2.0]).repeat(len(own) // 2))
+    stored, plain = own.clone(), copy.deepcopy(layer)
+    for i, j in pairs(len(own)):
+        TWO[change](own, i, j)
+        plain.weight.data.copy_(layer.weight.data)
+        plain._note = None
+        assert torch.equal(layer(x), plain(x)), (i, j)
+        own.copy_(stored)
+        layer(x)
+
+
+@pytest.mark.parametrize("last", [1, 16, 32, 64])
+def test_runs_of_changes_do_not_hide_each_other(small, last):
+    layer, x = small
+    own = layer.weight.data.view(-1)
+    for change in (
+        own[-last:].neg_,
+        lambda: own[-last:].fill_(2),
+        lambda: own[:last].mul_(-2),
+        lambda: own.copy_(own.roll(last)),
+    ):
+        change()
+        assert torch.equal(layer(x), anew(layer, x))
+
+
 def test_what_went_and_came_back_is_seen(layer, x):
     before, stored = keeping(layer, x)(x), layer.weight.data.clone()
     layer.weight.data.fill_(torch.nan)
@@ -151,8 +205,25 @@ def test_who_learns_or_is_told_otherwise_keeps_nothing(layer, x):
     with torch.enable_grad():
         layer(x)
     assert layer._note is None
-    keeping(layer, x).train()
+    keeping(layer, x).eval()
     assert layer._note is None
+
+
+def test_who_is_told_again_to_evaluate_keeps_them(layer, x):
+    layer.eval()
+    how = keeping(layer, x)._note.how
+    layer.eval()
+    assert layer._note.how is how
+
+
+def test_where_there_is_no_memory_nothing_is_kept(layer, x, monkeypatch):
+    def refuse(call):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(operators.Call, "new_room", refuse)
+    expected = layer(x)
+    for _ in range(3):
+        assert torch.equal(layer(x), expected)
 
 
 @pytest.mark.usefixtures("instruction_set")

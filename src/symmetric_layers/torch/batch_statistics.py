@@ -57,8 +57,10 @@ def is_plain(given: Iterable[Tensor]) -> bool:
 
 def may_stay(x: Tensor, known: _Known) -> bool:
     """Whether `normalise` takes such pictures: plain ones of more than one pixel, whose channels lie last."""
+    if not is_plain((x, *known.values())):  # first: compilers would guard the rest
+        return False
     last = are_channels_last(x.shape, x.stride()) and x.is_contiguous(memory_format=CHANNELS_LAST[x.dim()])
-    return last and x.numel() > x.shape[1] and is_plain((x, *known.values()))
+    return last and x.numel() > x.shape[1]
 
 
 class _Arranged(NamedTuple):
@@ -77,7 +79,7 @@ class _Arranged(NamedTuple):
 @lru_cache(maxsize=256)
 def _arranged(plan: Plan) -> _Arranged:
     with torch.inference_mode(False):
-        stored = torch.tensor(plan.representative)
+        stored = torch.tensor(plan.representative, device="cpu")
         sizes = stored.bincount(minlength=plan.stored)
         return _Arranged(stored, torch.cat([stored, stored + plan.stored]), sizes)
 
@@ -125,16 +127,16 @@ class _Normalised(torch.autograd.Function):
     def forward(ctx: Any, x, weight, bias, means, variances, plan: Plan, eps: float) -> Tensor:
         """Normalises x with the means and variances of its orbits."""
         mean, var, scale, shift = at_once(plan, means, variances, weight, bias)
-        ctx.save_for_backward(x, weight, bias, mean, var, scale)
+        ctx.save_for_backward(x, weight, mean, var, scale)
         ctx.plan, ctx.eps = plan, eps
         return F.batch_norm(x, mean, var, scale, shift, False, 0.0, eps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         """The gradients of x, weight and bias."""
-        x, weight, bias, mean, var, scale = ctx.saved_tensors
+        x, weight, mean, var, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants the gradient of the gradient
-            found = _differentiably((x, weight, bias), ctx.needs_input_grad[:3], gradient, ctx.plan, ctx.eps)
+            found = _differentiably(x, weight, ctx.needs_input_grad[:3], gradient, ctx.plan, ctx.eps)
         else:
             found = _gradients(gradient, x, mean, var, scale, ctx.plan, ctx.eps)
         wanted = zip(found, ctx.needs_input_grad[:3], strict=True)
@@ -157,18 +159,18 @@ def _gradients(gradient, x, mean, var, scale, plan: Plan, eps: float) -> list[Te
     line = slope.mul_(spreads).mul_(scale)
     start = shift.mul_(scale).addcmul_(line, mean, value=-1)
     found = torch.addcmul(start.view(shape), x, line.view(shape), out=torch.empty_like(x))
-    return [found.addcmul_(gradient, scale.view(shape)), *sums.unbind()]
+    return [found.addcmul_(gradient, scale.view(shape)), *(one.clone() for one in sums)]
 
 
-def _differentiably(given, needed, gradient: Tensor, plan: Plan, eps: float) -> list[Tensor | None]:
+def _differentiably(x, weight, needed, gradient: Tensor, plan: Plan, eps: float) -> list[Tensor | None]:
     """The same gradients, made of what the host can differentiate again."""
-    x, weight, bias = given
+    bias = x.new_zeros(plan.stored, requires_grad=True)  # no gradient depends on it
 
     def normal(orbits: Tensor, here: slice) -> Tensor:
-        scale, shift = (None if one is None else one[here] for one in (weight, bias))
-        return F.batch_norm(orbits, None, None, scale, shift, True, 0.0, eps)
+        scale = None if weight is None else weight[here]
+        return F.batch_norm(orbits, None, None, scale, bias[here], True, 0.0, eps)
 
     y = per_orbit(x, plan, normal)
-    wanted = [one for one, asked in zip(given, needed, strict=True) if asked]
+    wanted = [one for one, asked in zip((x, weight, bias), needed, strict=True) if asked]
     found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
     return [next(found) if asked else None for asked in needed]

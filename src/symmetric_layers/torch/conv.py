@@ -167,7 +167,8 @@ class _SymmetricConv(_Symmetric):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is changed may change how the next input is answered."""
-        self.__dict__.pop("_note", None)
+        if name != "training" or value is not self.__dict__.get(name):  # evaluation is asked for again and again
+            self.__dict__.pop("_note", None)
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -292,7 +293,8 @@ class SymmetricConv2d(_SymmetricConv, nn.Conv2d):
             write the bank out and call the host. `'folded'`: fold pictures and filters, so that a mirrored picture has
             bit for bit the mirrored answer. `'cpu'`, `'triton'`: the same, fused, on processors and on GPUs. Changing
             `layer.algorithm` later is fine; no checkpoint knows of it. Where only numbers are wanted, `'cpu'` keeps the
-            filters as it reads them, from the second call on: as much memory again as they take.
+            filters as it reads them, from the second call on: as much memory again as they take, more where they are
+            few or on two grids.
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype:
             as in the host. With groups, every group holds its own bank.
 

@@ -55,18 +55,10 @@ class _OrbitBatchNorm(_Host):
         if not self.plan.orbits:
             return super().forward(input)
         self._check(input)
-        if not self.training and self.running_mean is not None:
-            tracked, learnt = (self.running_mean, self.running_var), (self.weight, self.bias)
-            plain = is_plain(one for one in (input, *tracked, *learnt) if one is not None)
-            each = at_once if plain else per_channel  # apart: the host refuses what is tracked and differentiated
-            (mean, var), (weight, bias) = each(self.plan, *tracked), each(self.plan, *learnt)
-            return F.batch_norm(input, mean, var, weight, bias, False, 0.0, self.eps)
+        known = self._known()
+        if not self.training and "running_mean" in known:
+            return self._as_tracked(input, known)
         rate = self._count_batch()
-        held: dict[str, Tensor | None] = {"weight": self.weight, "bias": self.bias}
-        if not self.training or self.track_running_stats:
-            held.update(running_mean=self.running_mean, running_var=self.running_var)
-        known = {name: values for name, values in held.items() if values is not None}
-
         if self._may_stay and may_stay(input, known):
             return normalise(input, self.plan, known, rate, self.eps)
 
@@ -74,6 +66,25 @@ class _OrbitBatchNorm(_Host):
             return self._normalised(orbits, {name: values[here] for name, values in known.items()}, rate)
 
         return per_orbit(input, self.plan, move)
+
+    def _known(self) -> dict[str, Tensor]:
+        """What is stored and of use in this mode; refused in the host's words where there is too much or too little."""
+        names = ["weight", "bias"]
+        if not self.training or self.track_running_stats:
+            names += ["running_mean", "running_var"]
+        stored = {name: getattr(self, name) for name in names}
+        known = {name: values for name, values in stored.items() if values is not None}
+        for name, values in known.items():
+            if values.numel() != self.plan.stored:
+                raise RuntimeError(f"{name} should contain {self.plan.stored} elements not {values.numel()}")
+        return known
+
+    def _as_tracked(self, input: Tensor, known: dict[str, Tensor]) -> Tensor:
+        """Normalises with the running statistics."""
+        each = at_once if is_plain((input, *known.values())) else per_channel
+        mean, var = each(self.plan, known["running_mean"], known["running_var"])
+        weight, bias = each(self.plan, known.get("weight"), known.get("bias"))  # apart: these are differentiated
+        return F.batch_norm(input, mean, var, weight, bias, False, 0.0, self.eps)
 
     def _normalised(self, orbits: Tensor, stored: dict[str, Tensor], rate: float) -> Tensor:
         """Normalises one run of orbits with the batch's own statistics."""

@@ -34,7 +34,13 @@ class Keeping:
             if self.rooms is None:
                 self.rooms = []  # a layer that is called once has nothing to gain
             elif not self.rooms:
-                self.rooms = [call.new_room() for call in self.how.calls]
+                self.rooms = self._new_rooms()
             return self.how(*given, rooms=self.rooms)
         finally:
             self._free.release()
+
+    def _new_rooms(self) -> list[Tensor]:
+        try:
+            return [call.new_room() for call in self.how.calls]
+        except RuntimeError:  # there is no memory: the layer answers as before
+            return []

@@ -43,7 +43,7 @@ class Call(NamedTuple):
 
     def new_room(self) -> Tensor:
         """Such a room, with nothing in it."""
-        return torch.zeros(room_for(self.task, self.orders), dtype=torch.float32)
+        return torch.zeros(room_for(self.task, self.orders), dtype=torch.float32, device="cpu")
 
 
 class Prepared(NamedTuple):

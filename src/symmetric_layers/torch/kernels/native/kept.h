@@ -5,28 +5,29 @@
 
 namespace {
 
-enum { PRINTED = 16 * 1024 };  // stored floats that one print stands for
+enum { PRINTED = 16 * 1024, CHAINS = 4 };  // stored floats that one print stands for; chains: each waits for its own products
 
 typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
 
-// Every step can be undone: what differs at one place of a lane differs in its print; at several, all but certainly.
-inline Bits mixed(Bits print, Bits with) {
-    print = (print ^ with) * 0x9E3779B1u;
-    return print ^ (print >> 16);
-}
+// What floats are told apart by. Every step of a chain can be undone, so that a change at one place always shows; it moves
+// high bits down before it multiplies, so that no second change undoes it but by chance.
+struct Print {
+    Bits chain[CHAINS] = {};
 
-// Four at a time, because each waits for its own product.
-inline Bits print_of(const float *from, int64_t floats) {
-    Bits prints[4] = {};
-    float rest[4 * LANES] = {};
-    int64_t whole = floats / (4 * LANES) * (4 * LANES);
-    memcpy(rest, from + whole, sizeof(float) * (floats - whole));
-    for (int64_t i = 0; i < whole; i += 4 * LANES)
-        for (int j = 0; j < 4; j++) prints[j] = mixed(prints[j], (Bits)load(from + i + j * LANES));
-    for (int j = 0; j < 4; j++) prints[j] = mixed(prints[j], (Bits)load(rest + j * LANES));
-    for (int j = 1; j < 4; j++) prints[0] = mixed(prints[0], prints[j]);
-    return prints[0];
-}
+    void add(const float *from) {
+        for (int j = 0; j < CHAINS; j++) {
+            Bits now = chain[j] ^ (Bits)load(from + j * LANES);
+            chain[j] = (now ^ (now >> 16)) * 0x9E3779B1u;
+        }
+    }
+    Print(const float *from, int64_t floats) {
+        const int64_t step = CHAINS * LANES, whole = floats / step * step;
+        float rest[CHAINS * LANES] = {};
+        memcpy(rest, from + whole, sizeof(float) * (floats - whole));
+        for (int64_t i = 0; i < whole; i += step) add(from + i);
+        add(rest);
+    }
+};
 
 // A room that lives longer than a call: [whether it is filled][prints of the stored filters][the weights that tiles read].
 struct Kept {
@@ -34,7 +35,7 @@ struct Kept {
     int64_t floats;
 
     int64_t parts() const { return up(floats, PRINTED); }
-    int64_t before() const { return rounded((1 + parts()) * LANES); }
+    int64_t before() const { return rounded((1 + CHAINS * parts()) * LANES); }
     float *weights() const { return room + before(); }
 
     bool is_filled() const { return room && room[0] == 1.0f; }
@@ -42,8 +43,8 @@ struct Kept {
 
     // Whether a part differs from what was there when this was asked last.
     bool differs(const float *stored, int64_t part) const {
-        Bits now = print_of(stored + part * PRINTED, least(floats - part * PRINTED, PRINTED));
-        float *before = room + (1 + part) * LANES;
+        Print now(stored + part * PRINTED, least(floats - part * PRINTED, PRINTED));
+        float *before = room + (1 + CHAINS * part) * LANES;
         bool same = memcmp(before, &now, sizeof now) == 0;
         memcpy(before, &now, sizeof now);
         return !same;
