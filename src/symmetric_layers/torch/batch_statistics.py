@@ -41,11 +41,6 @@ def per_channel(plan: Plan, *stored: Tensor | None) -> list[Any]:
     return [None if values is None else spread(values, plan) for values in stored]
 
 
-def orbit_means(values: Tensor, plan: Plan) -> Tensor:
-    """The mean over the members of every orbit, `(C,)` to `(stored,)`."""
-    return per_block(values, plan, -1, lambda run, block: run.unflatten(0, (block.orbits, block.size)).mean(1))
-
-
 def is_plain(given: Iterable[Tensor]) -> bool:
     """Whether these are numbers of one precision in the memory of the host, and nothing looks on."""
     given = tuple(given)
@@ -108,13 +103,14 @@ def normalise(x: Tensor, plan: Plan, known: _Known, rate: float, eps: float) -> 
         eps: is added to variances.
     """
     with torch.no_grad():
-        sizes, pixels = _arranged(plan).sizes, x.numel() // x.shape[1]
+        places, pixels = _arranged(plan), x.numel() // x.shape[1]
         mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
-        means = orbit_means(mean, plan)
-        beside = mean - means.index_select(0, _arranged(plan).stored)
-        variances = orbit_means(torch.addcmul(var, beside, beside), plan)
+        means, inside = (_orbit_sums(plan, mean, var) / places.sizes).unbind()
+        beside = mean - means.index_select(0, places.stored)
+        between = torch.zeros_like(means).index_add_(0, places.stored, beside.square_())
+        variances = inside + between / places.sizes
         if "running_mean" in known:
-            counts = (sizes * pixels).to(x.dtype)
+            counts = (places.sizes * pixels).to(x.dtype)
             known["running_mean"].lerp_(means, rate)
             known["running_var"].lerp_(variances * (counts / (counts - 1)), rate)
     return _Normalised.apply(x, known.get("weight"), known.get("bias"), means, variances, plan, eps)

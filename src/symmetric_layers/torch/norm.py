@@ -9,15 +9,8 @@ from torch import Tensor, nn
 from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.batch_statistics import (
-    at_once,
-    is_plain,
-    may_stay,
-    normalise,
-    orbit_means,
-    per_channel,
-    per_orbit,
-)
+from symmetric_layers.torch.batch_statistics import at_once, is_plain, may_stay, normalise, per_channel, per_orbit
+from symmetric_layers.torch.kernels.channels import per_block
 
 if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm as _Host
@@ -253,8 +246,8 @@ class _OrbitInstanceNorm(nn.Module if not TYPE_CHECKING else nn.InstanceNorm1d):
         own = self.training or not self.track_running_stats
         normal = F.instance_norm(batch, mean, var, weight, bias, own, self.momentum, self.eps)
         if self.training and mean is not None and var is not None:
-            self.running_mean.copy_(orbit_means(mean, self.plan))
-            self.running_var.copy_(orbit_means(var, self.plan))
+            self.running_mean.copy_(_orbit_means(mean, self.plan))
+            self.running_var.copy_(_orbit_means(var, self.plan))
         return normal[0] if channels == 0 else normal
 
     def extra_repr(self) -> str:
@@ -378,6 +371,10 @@ def _share_affine(layer: nn.GroupNorm | nn.LayerNorm, bank: Plan) -> None:
         values = getattr(layer, name)
         if values is not None:
             setattr(layer, name, nn.Parameter(values.detach()[: bank.stored].clone()))
+
+
+def _orbit_means(values: Tensor, bank: Plan) -> Tensor:
+    return per_block(values, bank, -1, lambda run, block: run.unflatten(0, (block.orbits, block.size)).mean(1))
 
 
 def _keep_groups_whole(bank: Plan, num_groups: int) -> None:
