@@ -147,8 +147,8 @@ def others(shapes: list[tuple[int, ...]] = OTHERS) -> str:
         kinds = ("h",) if rank == 1 else ("h", "hv") if rank == 2 else ("h", "hvz")
         found = {}
         for kind in kinds:
-            own = layer(rank, inputs, filters, kernel, kind, False, kernel // 2, stride)
             for layout in {LAST[rank], torch.contiguous_format} if rank > 1 else {torch.contiguous_format}:
+                own = layer(rank, inputs, filters, kernel, kind, False, kernel // 2, stride)  # keeps one note
                 pictures = x.to(memory_format=layout)
                 found[f"{kind} {str(layout).split('.')[1]}"] = lambda own=own, pictures=pictures: own(pictures)
         with torch.no_grad():
