@@ -165,3 +165,23 @@ def test_statistics_of_several_processes_are_not_joined_here(x, request, monkeyp
     symmetry = SYMMETRIES[request.node.callspec.params["x"]]
     monkeypatch.setattr("symmetric_layers.torch.norm.normalise", None)
     assert OrbitSyncBatchNorm(x.shape[1], symmetry=symmetry)(last(x)).shape == x.shape
+
+
+def test_gradients_of_many_answers_are_asked_for_at_once(request, x):
+    layer, seen = made(request, x), last(x).requires_grad_()
+    y, own = layer(seen), [seen, *layer.parameters()]
+    several = torch.randn(3, *y.shape, generator=torch.Generator().manual_seed(1))
+    batched = torch.autograd.grad(y, own, several, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(y, own, gradient, retain_graph=True) for gradient in several]
+    for found, expected in zip(batched, zip(*one_by_one, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_hooks_see_a_gradient_once(request, x, again):
+    layer, seen, calls = made(request, x), last(x).requires_grad_(), []
+    between = seen * 1
+    between.register_hook(lambda gradient: calls.append("x"))
+    layer.weight.register_hook(lambda gradient: calls.append("weight"))
+    torch.autograd.grad(layer(between).pow(3).sum(), [seen, layer.weight], create_graph=again)
+    assert sorted(calls) == ["weight", "x"]

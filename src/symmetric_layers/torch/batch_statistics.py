@@ -4,8 +4,8 @@ The members of an orbit are laid side by side as further positions. Where channe
 there the statistics of single channels are joined instead, and the host normalises with what they have in common.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from symmetric_layers.orbits import Block, Plan
 from symmetric_layers.torch.kernels.channels import per_block, spread
 from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, are_channels_last
-from symmetric_layers.torch.kernels.trio import is_watched
+from symmetric_layers.torch.kernels.slowly import differentiated, wants_the_host
+from symmetric_layers.torch.kernels.trio import are_plain
 
 _Known = Mapping[str, Tensor]  # of `weight`, `bias`, `running_mean` and `running_var`, those that there are
 
@@ -41,13 +42,9 @@ def per_channel(plan: Plan, *stored: Tensor | None) -> list[Any]:
     return [None if values is None else spread(values, plan) for values in stored]
 
 
-def is_plain(given: Iterable[Tensor]) -> bool:
+def is_plain(given: Sequence[Tensor]) -> bool:
     """Whether these are numbers of one precision in the memory of the host, and nothing looks on."""
-    given = tuple(given)
-    dtype = given[0].dtype
-    if is_watched(given) or dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
-        return False
-    return all(one.is_cpu and one.dtype == dtype for one in given)
+    return are_plain(given, (torch.float32, torch.float64))
 
 
 def may_stay(x: Tensor, known: _Known) -> bool:
@@ -131,12 +128,23 @@ class _Normalised(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         """The gradients of x, weight and bias."""
         x, weight, mean, var, scale = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody wants the gradient of the gradient
-            found = _differentiably(x, weight, ctx.needs_input_grad[:3], gradient, ctx.plan, ctx.eps)
+        needed = ctx.needs_input_grad[:3]
+        if wants_the_host(x, gradient):
+            bias = x.new_zeros(ctx.plan.stored)  # no gradient depends on it
+            found = differentiated(partial(_moved, ctx.plan, ctx.eps), (x, weight, bias), needed, gradient)
         else:
             found = _gradients(gradient, x, mean, var, scale, ctx.plan, ctx.eps)
-        wanted = zip(found, ctx.needs_input_grad[:3], strict=True)
-        return (*(one if needed else None for one, needed in wanted), *[None] * 4)
+        return (*(one if asked else None for one, asked in zip(found, needed, strict=True)), *[None] * 4)
+
+
+def _moved(plan: Plan, eps: float, x: Tensor, weight: Tensor | None, bias: Tensor) -> Tensor:
+    """The same in operations that the host differentiates again."""
+
+    def normal(orbits: Tensor, here: slice) -> Tensor:
+        scale = None if weight is None else weight[here]
+        return F.batch_norm(orbits, None, None, scale, bias[here], True, 0.0, eps)
+
+    return per_orbit(x, plan, normal)
 
 
 def _gradients(gradient, x, mean, var, scale, plan: Plan, eps: float) -> list[Tensor | None]:
@@ -156,17 +164,3 @@ def _gradients(gradient, x, mean, var, scale, plan: Plan, eps: float) -> list[Te
     start = shift.mul_(scale).addcmul_(line, mean, value=-1)
     found = torch.addcmul(start.view(shape), x, line.view(shape), out=torch.empty_like(x))
     return [found.addcmul_(gradient, scale.view(shape)), *(one.clone() for one in sums)]
-
-
-def _differentiably(x, weight, needed, gradient: Tensor, plan: Plan, eps: float) -> list[Tensor | None]:
-    """The same gradients, made of what the host can differentiate again."""
-    bias = x.new_zeros(plan.stored, requires_grad=True)  # no gradient depends on it
-
-    def normal(orbits: Tensor, here: slice) -> Tensor:
-        scale = None if weight is None else weight[here]
-        return F.batch_norm(orbits, None, None, scale, bias[here], True, 0.0, eps)
-
-    y = per_orbit(x, plan, normal)
-    wanted = [one for one, asked in zip((x, weight, bias), needed, strict=True) if asked]
-    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
-    return [next(found) if asked else None for asked in needed]

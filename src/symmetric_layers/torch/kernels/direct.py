@@ -16,8 +16,10 @@ from symmetric_layers.torch.kernels.job import Case, Job
 from symmetric_layers.torch.kernels.kept import Keeping
 from symmetric_layers.torch.kernels.library import instruction_sets
 from symmetric_layers.torch.kernels.operators import Prepared
-from symmetric_layers.torch.kernels.trio import is_watched
+from symmetric_layers.torch.kernels.trio import are_plain
 from symmetric_layers.torch.kernels.written import Written
+
+_SINGLE = (torch.float32,)
 
 
 class Note(NamedTuple):
@@ -88,9 +90,7 @@ def _are_plain(tensors: Sequence[Tensor]) -> bool:
         for one in tensors:
             if one.requires_grad:
                 return False
-    if is_watched(tensors) or torch.is_autocast_enabled("cpu"):
-        return False
-    return all(one.is_cpu and one.dtype == torch.float32 for one in tensors)
+    return are_plain(tensors, _SINGLE)
 
 
 @lru_cache(maxsize=1024)

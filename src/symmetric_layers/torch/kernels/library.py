@@ -135,7 +135,7 @@ def _point(task: Task | Pool, prefix: str, x: Tensor) -> None:
 
 
 def new_task(
-    geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: int, before: Sequence[int] | None = None
+    geometry: Geometry, x: Tensor, y: Tensor, weight: Tensor, threads: int, before: Sequence[int] = ()
 ) -> Task:
     """A task that reads pictures x and gives pictures y; mode, kind and channels are left to fill in.
 
@@ -146,7 +146,7 @@ def new_task(
         x, y: pictures.
         weight: the stored filters.
         threads: how many there may be.
-        before: how many zeros stand before a stored filter, per axis; None where there are none.
+        before: how many zeros stand before a stored filter, per axis; nothing where there are none.
     """
     products = x.shape[0] * math.prod(geometry.answer) * weight.numel()
     task = Task(batch=x.shape[0], threads=threads if products > _ALONE else 1, budget=_BUDGET, caches=_caches())

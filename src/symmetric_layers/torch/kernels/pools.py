@@ -15,6 +15,7 @@ from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, are_channels_last
 from symmetric_layers.torch.kernels.library import Pool, array, missing, new_pool, run
+from symmetric_layers.torch.kernels.slowly import differentiated, wants_the_host
 from symmetric_layers.torch.kernels.trio import is_watched
 
 _RANKS = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
@@ -87,24 +88,16 @@ class _Pooled(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:
         """The gradient of the pictures."""
         (x,), (gradient,) = ctx.saved_tensors, gradients
-        if torch.is_grad_enabled() or is_watched([x, gradient]) or gradient.dtype != x.dtype:
-            return _unpool_slowly(x, gradient, ctx.way), None
+        if wants_the_host(x, gradient):
+            return differentiated(ctx.way.slowly, [x], [True], gradient)[0], None
         x, gradient = (one.contiguous(memory_format=ctx.format) for one in (x, gradient))  # whoever kept them
         found = torch.empty_like(x, memory_format=ctx.format)
         kinds, _ = _classes(ctx.way.plan, ctx.way.letters)
         run("unpool", ctx.task, (x.data_ptr(), gradient.data_ptr(), found.data_ptr()), [array(kinds)])
         return found, None
-
-
-def _unpool_slowly(x: Tensor, gradient: Tensor, way: Way) -> Tensor:
-    is_differentiated = torch.is_grad_enabled()
-    with torch.enable_grad():
-        again = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()  # not x: its hooks are called later
-        answer = way.slowly(again)
-    return torch.autograd.grad(answer, again, gradient, create_graph=is_differentiated)[0]
 
 
 def _windows(operator: Any, x: Tensor) -> tuple[tuple[list[int], ...], list[int]] | None:

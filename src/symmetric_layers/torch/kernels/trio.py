@@ -129,6 +129,14 @@ def is_watched(tensors: Sequence[Tensor]) -> bool:
     return False
 
 
+def are_plain(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> bool:
+    """Whether these are numbers of one of these types in the memory of the host, and nothing looks on."""
+    if is_watched(tensors) or torch.is_autocast_enabled("cpu"):
+        return False
+    dtype = tensors[0].dtype
+    return dtype in dtypes and all(one.is_cpu and one.dtype == dtype for one in tensors)
+
+
 def _empty_answer(x, weight, bias, bank, inputs, stride, padding, dilation):
     geometry = Geometry(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return empty_like(x, (x.shape[0], sum(sizes(bank)), *geometry.answer))
