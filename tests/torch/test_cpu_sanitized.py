@@ -20,7 +20,8 @@ SELECTED = (
     "or (little_room and (6-37 or 40-34)) or in_pieces or every_pool or is_no_number "
     "or past_the_caches or in_the_lanes or leave_pixels_out or side_by_side or (share_vectors and (40 or in_pieces)) "
     "or (two_letters and 36-18) or more_weights or rows_of_any_length or add_up or one_column "
-    "or (grids_of_every_kind and 3-2-1) or channels_lie_last or set_by_hand or went_and_came_back"
+    "or (grids_of_every_kind and 3-2-1) or channels_lie_last or set_by_hand or went_and_came_back "
+    "or several_kinds or some_mirrors or no_tap_reaches or (several_tiles and 30)"
 )
 
 pytestmark = [
@@ -71,7 +72,7 @@ def test_sanitizers_have_nothing_to_say(sanitized):
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     names = [f"test_cpu{name}.py" for name in ("", "_shapes", "_stores", "_shares", "_close")]
-    names += ["test_mirrored_at_once.py", "test_cpu_two_grids.py", "test_kept.py"]
+    names += ["test_mirrored_at_once.py", "test_cpu_two_grids.py", "test_cpu_phases.py", "test_kept.py"]
     tests = [HERE / name for name in names]
     run = [sys.executable, HERE / "run_with_library.py", sanitized, "8", *tests]
     options = ["-n", "0", "-q", "-x", "-s", "-p", "no:cacheprovider", "-k", SELECTED]

@@ -32,6 +32,7 @@ class Task(ctypes.Structure):
         *((name, _Three) for name in ("size", "answer", "kernel", "stride", "dilation", "padding", "stored", "before")),
         *(("in_batch", ctypes.c_int64), ("in_channel", ctypes.c_int64), ("in_position", _Three)),
         *(("out_batch", ctypes.c_int64), ("out_channel", ctypes.c_int64), ("out_position", _Three)),
+        *(("spacing", _Three), ("phase", _Three * 8), ("margin", _Three), ("written", _Three)),
         *((name, ctypes.c_int64) for name in ("filter_stride", "channel_stride", "tap_stride", "transposed", "add")),
         *((name, ctypes.c_int64) for name in ("threads", "budget", "caches")),
     ]
@@ -102,6 +103,7 @@ def _write(task: Task, geometry: Geometry) -> None:
     task.size, task.answer = _three(geometry.sizes, 1), _three(geometry.answer, 1)
     task.kernel, task.stride = _three(geometry.kernel_size, 1), _three(geometry.stride, 1)
     task.dilation, task.padding = _three(geometry.dilation, 1), _three(geometry.padding, 0)
+    task.spacing, task.written = _three((), 1), task.answer
 
 
 def new_pool(x: Tensor, y: Tensor, windows: Sequence[Sequence[int]], classes: int, threads: int) -> Pool:
@@ -158,6 +160,23 @@ def new_task(
     task.filter_stride = channels * taps  # not its own strides: those of axes with one place may be anything
     task.channel_stride, task.tap_stride = (taps, 1) if weight.is_contiguous() else (1, channels)
     return task
+
+
+def space(
+    task: Task, spacing: Sequence[int], phase: Sequence[Sequence[int]], margin: Sequence[int], written: Sequence[int]
+) -> None:
+    """Has the answers of a task written a few places apart, and made by taps so far apart.
+
+    Args:
+        task: that writes into pictures whose sizes are `written`.
+        spacing: how far, per axis.
+        phase: of every member, the first of these taps.
+        margin: how far before the place of that tap the first answer lies.
+        written: the sizes.
+    """
+    task.spacing, task.margin, task.written = _three(spacing, 1), _three(margin, 0), _three(written, 1)
+    for member, first in enumerate(phase):
+        task.phase[member] = _three(first, 0)
 
 
 def run(

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from symmetric_layers.torch.kernels.bank import parts, whole
 from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, Geometry, empty_like
-from symmetric_layers.torch.kernels.library import Task, array, new_task, room_for, run
+from symmetric_layers.torch.kernels.library import Task, array, new_task, room_for, run, space
+from symmetric_layers.torch.kernels.phases import covered, phases
 from symmetric_layers.torch.kernels.reference import expand_weight
 from symmetric_layers.torch.kernels.trio import register
 
@@ -52,17 +53,21 @@ class Prepared(NamedTuple):
     Attributes:
         answer: shape and strides of what is asked for.
         calls: of the kernel.
+        zeros: whether they leave places out, where there are zeros.
     """
 
     answer: Lies
     calls: tuple[Call, ...]
+    zeros: bool = False
 
     def __call__(self, *given: Tensor | None, rooms: Sequence[Tensor] = ()) -> Tensor:
         """Does it, and gives what is asked for; `rooms`: none, or one for every call."""
         answer = torch.empty_strided(*self.answer, dtype=torch.float32)
+        if self.zeros or not self.calls:
+            answer.zero_()
         for call, room in zip_longest(self.calls, rooms):
             call(*given, answer, room=room)
-        return answer if self.calls else answer.zero_()
+        return answer
 
 
 def _lies(x: Tensor) -> Lies:
@@ -172,13 +177,14 @@ def _input_gradient(
     dilation: Sequence[int],
 ) -> Tensor:
     """The gradient of `answer` for its input, whose positions are `sizes`."""
-    if max(stride) > 1:  # every pixel is reached by some of the taps only: nothing to fold
-        plan = whole(tuple(bank), tuple(inputs), weight.shape[1], len(sizes))
-        geometry = Geometry(sizes, weight.shape[2:], stride, padding, dilation)
-        return geometry.host_gradient(gradient, expand_weight(weight, plan))
     gradient, weight = _readable(gradient), _dense(weight)
-    case = (tuple(sizes), tuple(bank), tuple(inputs), tuple(padding), tuple(dilation), torch.get_num_threads())
-    return _going_back(_lies(gradient), _lies(weight), *case)(gradient, weight, None)
+    case = (sizes, bank, inputs, stride, padding, dilation)
+    how = _going_back(_lies(gradient), _lies(weight), *map(tuple, case), torch.get_num_threads())
+    if how is not None:
+        return how(gradient, weight, None)
+    plan = whole(tuple(bank), tuple(inputs), weight.shape[1], len(sizes))
+    geometry = Geometry(sizes, weight.shape[2:], stride, padding, dilation)
+    return geometry.host_gradient(gradient, expand_weight(weight, plan))
 
 
 @lru_cache(maxsize=1024)
@@ -188,22 +194,28 @@ def _going_back(
     sizes: _Numbers,
     bank: _Numbers,
     inputs: _Numbers,
+    stride: _Numbers,
     padding: _Numbers,
     dilation: _Numbers,
     threads: int,
-) -> Prepared:
+) -> Prepared | None:
     gradient, weight = _shadow(gradients), _shadow(filters)
-    geometry = Geometry(sizes, weight.shape[2:], [1] * len(sizes), padding, dilation)
+    geometry = Geometry(sizes, weight.shape[2:], stride, padding, dilation)
     x = empty_like(gradient, (gradient.shape[0], weight.shape[1], *sizes))
     calls = []
     for part in parts(bank, inputs, x.shape[1], len(sizes)) if x.numel() and gradient.numel() else ():
         own = weight.narrow(0, part.stored, part.orbits)
-        seen = gradient.narrow(1, part.channel, part.filters)
-        task = new_task(geometry.backwards(), seen, x, own, threads)
-        task.mode, task.kind, task.inputs, task.outputs = 1 if part.deep else 2, part.kind, part.orbits, part.inputs
-        task.transposed, task.add = 1, int(part.channel > 0)
-        calls.append(_call("answer", task, (seen, own, None, x), (part.out_order, part.in_order)))
-    return Prepared(_lies(x), tuple(calls))
+        tensors = (gradient.narrow(1, part.channel, part.filters), own, None, x)
+        found = phases(geometry, part)
+        if found is None:
+            return None
+        for phase in found:
+            task = new_task(phase.geometry, tensors[0], x, own, threads)
+            task.mode, task.kind, task.inputs, task.outputs = 1 if phase.deep else 2, part.kind, part.orbits, phase.outputs
+            task.transposed, task.add = 1, int(part.channel > 0)
+            space(task, stride, phase.first, phase.margin, sizes)
+            calls.append(_call("answer", task, tensors, (part.out_order, tuple(chain(*phase.channels)))))
+    return Prepared(_lies(x), tuple(calls), zeros=not covered(geometry))
 
 
 def _weight_gradient(

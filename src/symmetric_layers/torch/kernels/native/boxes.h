@@ -112,7 +112,7 @@ inline bool is_stem(const Program &p) {
     int64_t slots = p.taps * (p.deep ? p.members : 1);
     bool light = t.inputs <= FEW || (LANES == 16 && slots * t.inputs * least(t.outputs, WIDTH) <= LIGHT);
     bool near = t.stride[2] * t.inputs <= STEM_STEP;
-    return is_brief(p) && p.bits && light && near && t.out_channel == 1 && p.out_laced;
+    return is_brief(p) && p.bits && light && near && t.out_channel == 1 && p.out_laced && !p.spaced;
 }
 
 enum { CLOSE_INPUTS = LANES == 4 ? 8 : (int)LANES, CLOSE_PIXEL = 128 };  // inputs; numbers of all planes
@@ -125,6 +125,22 @@ inline bool is_close(const Program &p) {
     return p.deep || (p.taps > 1 && (p.bits > 1 || p.task.mode == 2) && p.taps * inputs >= CLOSE_PIXEL);
 }
 
+// Whether members of the answer are exchanged channels, other places, or both.
+inline void space(Program &p) {
+    const Task &t = p.task;
+    p.spaced = t.spacing[0] * t.spacing[1] * t.spacing[2] > 1;
+    p.apart = false;
+    p.alike = p.deep && p.spaced;
+    for (int g = 0; g < (p.spaced ? p.out_members : 0); g++) {
+        const int32_t *order = p.out_order + g * t.outputs;
+        int bits = p.exchanged[g] = order[0] < LANES && order[0] < t.outputs ? order[0] : -1;
+        for (int64_t n = 0; n < t.outputs; n++)
+            if (order[n] != (n ^ bits) || (n ^ bits) >= t.outputs) p.exchanged[g] = -1;
+        for (int a = 0; a < 3; a++) p.apart = p.apart || t.phase[g][a] != t.phase[0][a];
+        p.alike = p.alike && p.exchanged[g] == 0;
+    }
+}
+
 // `gradients`: of a pixel, for every character. False where there is no memory.
 inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const int32_t *out_order, int64_t gradients) {
     p.task = task;
@@ -133,6 +149,7 @@ inline bool prepare(Program &p, const Task &task, const int32_t *in_order, const
     letters_of(p);
     p.in_laced = is_laced(in_order, p.in_members, task.inputs);
     p.out_laced = is_laced(out_order, p.out_members, task.outputs);
+    space(p);
     p.taps = task.kernel[0] * task.kernel[1] * task.kernel[2];
     p.stored_taps = task.stored[0] * task.stored[1] * task.stored[2];
     p.stem = !gradients && is_stem(p);

@@ -44,6 +44,7 @@ enum { SHORT_RUN = LANES < 16 ? 2 * LANES : LANES - 1 };
 inline bool suits_across(const Program &p) {
     const Task &t = p.task;
     int64_t lanes = up(t.outputs, LANES) * LANES;
+    if (p.spaced) return false;
     if (t.answer[2] * (t.stride[1] == 1 ? t.answer[1] : 2) < LANES) return false;
     if (t.outputs <= LANES / 2 || suits_ahead(p)) return true;
     if (is_brief(p)) return (t.mode == 0 && 3 * lanes >= 4 * t.outputs) || is_brief_across(p);

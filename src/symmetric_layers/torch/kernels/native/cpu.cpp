@@ -4,6 +4,7 @@
 
 #include "calls.h"
 #include "learning.h"
+#include "spaced.h"
 #include "stems.h"
 #include "unpools.h"
 
@@ -18,9 +19,11 @@ inline void store_part(const Program &p, const Desk &desk, Run part, const float
     for (int64_t at = part.from, picture = 0; at < part.to; at += pixels) {
         while (at >= (picture + 1) * box) picture++;
         pixels = least(part.to, (picture + 1) * box) - at;
-        float *to = y + (tile.first_picture + picture) * t.out_batch + (first + at - picture * box) * t.out_position[2];
-        store_answer(p, {to, sums + (at - part.from) * WIDTH, bias ? bias + block * WIDTH : nullptr, p.group_pitch(),
-                         pixels, block * WIDTH, least(t.outputs - block * WIDTH, WIDTH)});
+        int64_t number = first + at - picture * box;
+        float *to = y + (tile.first_picture + picture) * t.out_batch + (p.spaced ? 0 : number * t.out_position[2]);
+        Answer a = {to, sums + (at - part.from) * WIDTH, bias ? bias + block * WIDTH : nullptr, p.group_pitch(),
+                    pixels, block * WIDTH, least(t.outputs - block * WIDTH, WIDTH)};
+        p.spaced ? store_spaced(p, a, number) : store_answer(p, a);
     }
 }
 

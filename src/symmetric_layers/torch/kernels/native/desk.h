@@ -41,11 +41,14 @@ inline int64_t sum_floats(const Program &p) {
     return (p.late ? p.blocks : 1) * p.groups * p.group_pitch();
 }
 
+// Filters that are read in one go.
+inline int64_t filter_floats(const Program &p) { return TOGETHER * MEMBERS * most(p.taps, p.stored_taps) * WIDTH; }
+
 inline int64_t desk_floats(const Program &p, int64_t padded) {
     int64_t pixels = p.tile_pixels();
     return rounded(p.pictures * p.region_floats()) + rounded(planes_floats(p)) +
            2 * rounded(pixels) + rounded(sum_floats(p)) + rounded(p.groups * pixels * padded) +
-           rounded(TOGETHER * MEMBERS * p.taps * WIDTH) + (p.stem ? STEM_ROWS * STEM_STEP : 0);  // read beyond the last row
+           rounded(filter_floats(p)) + (p.stem ? STEM_ROWS * STEM_STEP : 0);  // read beyond the last row
 }
 
 inline bool set_desk(const Program &p, int64_t padded, Desk &desk) {
@@ -63,13 +66,13 @@ inline bool set_desk(const Program &p, int64_t padded, Desk &desk) {
     desk.tile.plane_at = (int32_t *)take(pixels);
     desk.sums = take(sum_floats(p));
     desk.gradients = take(p.groups * pixels * padded);
-    desk.filters = take(TOGETHER * MEMBERS * p.taps * WIDTH);
+    desk.filters = take(filter_floats(p));
     return true;
 }
 
 inline bool set_streams(const Program &p, const Across &across, AcrossDesk &desk, float *&filters) {
     int64_t room = rounded(AcrossDesk::floats(p, across));
-    float *at = own.reserve(room + TOGETHER * MEMBERS * p.taps * WIDTH);
+    float *at = own.reserve(room + filter_floats(p));
     if (!at) return false;
     desk.set(p, across, at);
     filters = at + room;

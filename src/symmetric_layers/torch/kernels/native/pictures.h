@@ -167,7 +167,8 @@ template <int M> inline void mirror_sums(const Answer &a, int64_t pixel, int64_t
 inline Keeping keeping_for(const Program &p, const float *y) {
     const Task &t = p.task;
     int64_t channels = p.out_members * t.outputs, pixels = t.answer[0] * t.answer[1] * t.answer[2];
-    int64_t span = (t.batch - 1) * t.out_batch + (channels - 1) * t.out_channel + (pixels - 1) * t.out_position[2] + 1;
+    int64_t span = (t.batch - 1) * t.out_batch + (p.spaced ? 0 : channels - 1) * t.out_channel + 1;
+    for (int a = 0; a < 3; a++) span += (t.written[a] - 1) * t.out_position[a];
     if (t.add) return ADDING;
     return t.batch * channels * pixels * 4 > t.caches && is_touched(y, span) ? PASSING : WRITING;
 }
@@ -193,30 +194,36 @@ template <int M> inline void store_channels_last(const Program &p, const Answer 
         }
 }
 
-// Channels of LANES representatives and MANY pixels are put together first, so that every channel is written in one run.
+enum { MANY = 4 * LANES };  // pixels that are put together
+
+// Channels of LANES representatives, of some pixels: [member][lane][MANY].
+template <int M> inline void put_together(const Answer &a, int64_t lane, int64_t pixel, int64_t pixels, float *together) {
+    for (int64_t x = 0; x < pixels; x += LANES) {
+        Vector v[M][LANES];
+        int64_t here = least(pixels - x, LANES);
+        for (int g = 0; g < (here < LANES ? M : 0); g++)
+            for (Vector &empty : v[g]) empty = Vector{};
+        for (int64_t i = 0; i < here; i++) {
+            Vector one[M];
+            mirror_sums<M>(a, pixel + x + i, lane, one);
+            for (int g = 0; g < M; g++) v[g][i] = one[g];
+        }
+        for (int g = 0; g < M; g++) {
+            lace<LANES>(v[g]);
+            for (int i = 0; i < LANES; i++) store(together + (g * LANES + i) * MANY + x, v[g][i]);
+        }
+    }
+}
+
+// Many pixels are put together first, so that every channel is written in one run.
 template <int M> inline void store_scattered(const Program &p, const Answer &a) {
-    enum { MANY = 4 * LANES };
     const Task &t = p.task;
     float together[M * LANES * MANY] __attribute__((aligned(64)));
     for (int64_t lane = 0; lane < a.count; lane += LANES) {
         int64_t channels = least(a.count - lane, LANES);
         for (int64_t pixel = 0; pixel < a.pixels; pixel += MANY) {
             int64_t pixels = least(a.pixels - pixel, MANY);
-            for (int64_t x = 0; x < pixels; x += LANES) {
-                Vector v[M][LANES];
-                int64_t here = least(pixels - x, LANES);
-                for (int g = 0; g < (here < LANES ? M : 0); g++)
-                    for (Vector &empty : v[g]) empty = Vector{};
-                for (int64_t i = 0; i < here; i++) {
-                    Vector one[M];
-                    mirror_sums<M>(a, pixel + x + i, lane, one);
-                    for (int g = 0; g < M; g++) v[g][i] = one[g];
-                }
-                for (int g = 0; g < M; g++) {
-                    lace<LANES>(v[g]);
-                    for (int i = 0; i < LANES; i++) store(together + (g * LANES + i) * MANY + x, v[g][i]);
-                }
-            }
+            put_together<M>(a, lane, pixel, pixels, together);
             for (int g = 0; g < M; g++)
                 for (int64_t i = 0; i < channels; i++) {
                     int32_t channel = p.out_order[g * t.outputs + a.first + lane + i];

@@ -146,12 +146,12 @@ inline void plan_spans(Program &p) {
     p.span_start[p.groups] = p.span_count;
 }
 
-// The number of a tap among those that are stored, or -1.
-inline int stored_tap(const Program &p, const int64_t *at) {
+// The number of a member's tap among those that are stored, or -1.
+inline int stored_tap(const Program &p, int member, const int64_t *at) {
     const Task &t = p.task;
     int64_t number = 0;
     for (int a = 0; a < 3; a++) {
-        int64_t here = at[a] - t.before[a];
+        int64_t here = t.phase[member][a] + t.spacing[a] * at[a] - t.before[a];
         if (here < 0 || here >= t.stored[a]) return -1;
         number = number * t.stored[a] + here;
     }
@@ -169,8 +169,9 @@ inline void plan_recipes(Program &p) {
             reflect(p, p.deep && p.task.transposed ? 0 : c.mirror[i], q, at);
             if (p.task.transposed)
                 for (int a = 0; a < 3; a++) at[a] = p.task.kernel[a] - 1 - at[a];
-            recipe.member[i] = p.deep ? c.mirror[i] : 0;
-            recipe.tap[i] = stored_tap(p, at);
+            int member = p.deep ? c.mirror[i] : 0;
+            recipe.member[i] = p.alike ? 0 : member;
+            recipe.tap[i] = stored_tap(p, member, at);
         }
     });
 }

@@ -20,7 +20,11 @@ struct Task {
     int64_t padding[3];  // before the first pixel
     int64_t stored[3], before[3];  // taps that are stored of an answer's filters, and zeros before them: the kernel is wider
     int64_t in_batch, in_channel, in_position[3];
-    int64_t out_batch, out_channel, out_position[3];  // positions of the output are dense
+    int64_t out_batch, out_channel, out_position[3];  // positions of the output are dense where they are not spaced
+    // Gradients of the input of strided layers: the answers of a member are so far apart in the picture that is written, and
+    // so are the taps that make them. Its first tap is its phase; its first answer lies `margin` before the place of that.
+    int64_t spacing[3], phase[8][3], margin[3];
+    int64_t written[3];  // sizes of that picture
     int64_t filter_stride, channel_stride, tap_stride;  // of the stored filters
     int64_t transposed;  // filters are read backwards, with inputs and outputs exchanged: gradients of the input
     int64_t add;         // to what the output holds, instead of replacing it

@@ -23,13 +23,13 @@ struct Filters {
 
 inline Filters filters_of(const Program &p) {
     const Task &t = p.task;
-    int64_t members = p.deep ? p.members : 1;
+    int64_t members = p.deep && !p.alike ? p.members : 1;
     Filters f = {(int)members,   p.stored_taps, t.filter_stride, t.channel_stride, members * t.channel_stride,
                  t.tap_stride, !p.deep || p.in_laced};
     if (t.transposed) {
         f.row = members * t.channel_stride;
         f.input = t.filter_stride;
-        f.ordered = !p.deep || p.out_laced;
+        f.ordered = !p.deep || p.out_laced || p.alike;
     }
     return f;
 }
@@ -42,17 +42,23 @@ inline int64_t stored_at(const Program &p, const Filters &f, int member, int64_t
     return n * t.filter_stride + p.in_order[member * t.inputs + k] * t.channel_stride;
 }
 
-// Rows, a distance apart, become columns of a room that is WIDTH wide, `step` columns apart; zeros where LANES are more.
-inline void turn_rows(const float *from, int64_t rows, int64_t row, int64_t columns, float *room, int64_t step) {
+// Rows become columns of a room that is WIDTH wide, `step` columns apart; zeros where LANES are more. `row_at` says where a
+// row begins.
+template <class Row>
+inline __attribute__((always_inline)) void turn(Row row_at, int64_t rows, int64_t columns, float *room, int64_t step) {
     int64_t i = 0;
     for (; i + LANES <= columns; i += LANES) {
         Vector square[LANES];
-        for (int r = 0; r < LANES; r++) square[r] = r < rows ? load(from + r * row + i) : Vector{};
+        for (int r = 0; r < LANES; r++) square[r] = r < rows ? load(row_at(r) + i) : Vector{};
         lace<LANES>(square);
         for (int r = 0; r < LANES; r++) store(room + (i + r) * step * WIDTH, square[r]);
     }
     for (; i < columns; i++)
-        for (int r = 0; r < LANES; r++) room[i * step * WIDTH + r] = r < rows ? from[r * row + i] : 0.0f;
+        for (int r = 0; r < LANES; r++) room[i * step * WIDTH + r] = r < rows ? row_at(r)[i] : 0.0f;
+}
+
+inline void turn_rows(const float *from, int64_t rows, int64_t row, int64_t columns, float *room, int64_t step) {
+    turn([=](int64_t r) { return from + r * row; }, rows, columns, room, step);
 }
 
 inline void turn_back(const float *room, int64_t row, int64_t columns, float *to) {
@@ -81,6 +87,16 @@ inline void read_ordered(const Filters &f, const float *from, int64_t rows, int6
             turn_rows(from + g * f.member + tap * f.tap, rows, f.row, f.taps / pieces, to + (g * f.taps + tap) * WIDTH, 1);
 }
 
+// The taps of one input's member, where the table says which channels these are.
+inline void read_scattered(const Program &p, const Filters &f, const float *stored, int member, int64_t first, int64_t count,
+                           int64_t k, float *to) {
+    const float *rows[LANES];
+    for (int64_t n = 0; n < count; n++) rows[n] = stored + stored_at(p, f, member, first + n, k);
+    int64_t pieces = f.tap == 1 ? 1 : f.taps;
+    for (int64_t tap = 0; tap < pieces; tap++)
+        turn([&](int64_t r) { return rows[r] + tap * f.tap; }, count, f.taps / pieces, to + tap * WIDTH, 1);
+}
+
 // The filters of one block for some inputs: [input][member][tap][WIDTH], zeros behind the last output.
 inline void read_filters(const Program &p, const Filters &f, const float *stored, int64_t block, int64_t k, int64_t inputs,
                          float *room) {
@@ -92,11 +108,7 @@ inline void read_filters(const Program &p, const Filters &f, const float *stored
         }
         for (int64_t i = 0; i < inputs; i++)
             for (int g = 0; g < f.members; g++)
-                for (int64_t n = 0; n < LANES; n++) {
-                    const float *from = stored + (n < count ? stored_at(p, f, g, first + n, k + i) : 0);
-                    float *to = room + (i * f.members + g) * f.taps * WIDTH + lane + n;
-                    for (int64_t tap = 0; tap < f.taps; tap++) to[tap * WIDTH] = n < count ? from[tap * f.tap] : 0;
-                }
+                read_scattered(p, f, stored, g, first, count, k + i, room + (i * f.members + g) * f.taps * WIDTH + lane);
     }
 }
 
