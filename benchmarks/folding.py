@@ -71,18 +71,22 @@ def step(run: Callable[[Tensor], Tensor], x: Tensor, parameters: list[Tensor]) -
     return lambda: torch.autograd.grad(run(x), [x, *parameters], gradient)
 
 
-def steps(rank: int, x: Tensor, weight: Tensor, padding: int) -> dict[str, Callable[[], object]]:
+def steps(rank: int, x: Tensor, weight: Tensor, padding: int, stride: int = 1) -> dict[str, Callable[[], object]]:
     """Training steps of the ordinary convolution, in both memory formats."""
     rivals = {}
     for name, layout in (("contiguous", torch.contiguous_format), ("channels-last", LAST[rank])):
         own = weight.to(memory_format=layout).requires_grad_()
-        rivals[name] = step(lambda x, own=own: CONV[rank](x, own, None, 1, padding), x.to(memory_format=layout), [own])
+        rivals[name] = step(
+            lambda x, own=own: CONV[rank](x, own, None, stride, padding), x.to(memory_format=layout), [own]
+        )
     return rivals
 
 
-def layer(rank: int, inputs: int, filters: int, kernel: int, kind: str, deep: bool, padding: int, stride: int = 1):
+def layer(
+    rank: int, inputs: int, filters: int, kernel: int, kind: str, deep: bool, padding: int, stride: int = 1, **more
+):
     """A layer whose filters are all in orbits of one kind."""
-    symmetry = {"in_symmetry": {kind: inputs}} if deep else {}
+    symmetry = {"in_symmetry": {kind: inputs}, **more} if deep else more
     build = getattr(ours, f"SymmetricConv{rank}d")
     whole = {kind: filters} if kind else None
     return build(inputs, filters, kernel, padding=padding, stride=stride, bias=False, symmetry=whole, **symmetry)
@@ -98,7 +102,7 @@ def ratios(
 
 
 def compare(
-    shape: tuple[int, ...], kinds: tuple[str, ...], rank: int = 2, kernel: int = 3, deep: bool = False
+    shape: tuple[int, ...], kinds: tuple[str, ...], rank: int = 2, kernel: int = 3, deep: bool = False, stride: int = 1
 ) -> list[list[str]]:
     """Two rows, forward and with gradients: ratios for channels-last and contiguous tensors."""
     batch, inputs, filters, size = shape
@@ -107,14 +111,14 @@ def compare(
     forwards, both = {}, {}
     for layout in (LAST[rank], torch.contiguous_format):
         for kind in kinds:
-            own = layer(rank, inputs, filters, kernel, kind, deep, padding)
+            own = layer(rank, inputs, filters, kernel, kind, deep, padding, stride, grid="mirrored")
             pictures = x.to(memory_format=layout)
             forwards[f"{kind} {layout}"] = lambda own=own, pictures=pictures: own(pictures)
             both[f"{kind} {layout}"] = step(own, pictures, [own.weight])
     name = f"{', '.join(map(str, shape))}{', deep' if deep else ''}{f', {kernel}x{kernel}' if kernel != 3 else ''}"
     with torch.no_grad():
-        first = ratios(forwards, forward(rank, x, weight, padding))
-    second = ratios(both, steps(rank, x, weight, padding))
+        first = ratios(forwards, forward(rank, x, weight, padding, stride))
+    second = ratios(both, steps(rank, x, weight, padding, stride))
     return [[name, what, time, *found] for what, (time, found) in (("forward", first), ("+ backward", second))]
 
 
@@ -130,6 +134,13 @@ def deep() -> str:
     """Orbits to orbits, 3x3, and 1x1."""
     rows = [row for shape in SHAPES[:5] for row in compare(shape, ("h", "hv"), deep=True)]
     return table(HEADER, rows + compare((8, 256, 256, 28), ("h", "hv"), kernel=1, deep=True))
+
+
+def strides() -> str:
+    """Strides of 2 on the mirrored grid, orbits to orbits, and 1x1."""
+    shapes = [(8, 64, 128, 56), (8, 128, 256, 28), (8, 256, 512, 14), (8, 64, 128, 57)]
+    rows = [row for shape in shapes for row in compare(shape, ("h", "hv"), deep=True, stride=2)]
+    return table(HEADER, rows + compare(shapes[0], ("h", "hv"), kernel=1, deep=True, stride=2))
 
 
 def volumes() -> str:
@@ -253,8 +264,8 @@ def training() -> str:
     return table(["network", "", "time", "to the fastest plain form"], rows)
 
 
-PARTS = {"lifting": lifting, "deep": deep, "volumes": volumes, "others": others, "cleared": cleared, "pools": pools,
-         "networks": networks, "training": training}  # fmt: skip
+PARTS = {"lifting": lifting, "deep": deep, "strides": strides, "volumes": volumes, "others": others,
+         "cleared": cleared, "pools": pools, "networks": networks, "training": training}  # fmt: skip
 
 
 ZEN_5 = 26  # the family of AMD's processors that multiply and add twice in a cycle with AVX-512

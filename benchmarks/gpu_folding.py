@@ -89,12 +89,12 @@ def multiplying(numbers: str):
         backend.allow_tf32 = allowed
 
 
-def layer(rank: int, channels: int, kernel: int, kind: str, deep: bool, dtype: torch.dtype) -> nn.Module:
-    """A layer whose filters are all in orbits of one kind."""
+def layer(rank: int, channels: int, kernel: int, kind: str, deep: bool, dtype: torch.dtype, stride: int) -> nn.Module:
+    """A layer whose filters are all in orbits of one kind, and mirror at every size."""
     build = getattr(ours, f"SymmetricConv{rank}d")
     inputs = {"in_symmetry": {kind: channels}} if deep else {}
     more = {"padding": kernel // 2, "bias": False, "algorithm": "triton", "symmetry": {kind: channels}, **inputs}
-    return build(channels, channels, kernel, device=DEVICE, dtype=dtype, **more)
+    return build(channels, channels, kernel, stride, device=DEVICE, dtype=dtype, grid="mirrored", **more)
 
 
 def step(run: Callable[[Tensor], Tensor], x: Tensor, parameters: list[Tensor]) -> Call:
@@ -122,7 +122,9 @@ def check(own: nn.Module, x: Tensor, numbers: str) -> None:
             raise SystemExit(f"{own}: the error is {error:.1e}. Expected less than {TOLERANCE[numbers]:.0e}.")
 
 
-def compare(rank: int, shape: tuple[int, int, int], kernel: int, deep: bool, numbers: str, best: float) -> list:
+def compare(
+    rank: int, shape: tuple[int, int, int], kernel: int, deep: bool, numbers: str, best: float, stride: int = 1
+) -> list:
     """Two rows, forward and with gradients; ours has channels-last tensors, the rival what is faster."""
     (batch, channels, size), dtype, padding = shape, NUMBERS[numbers][0], kernel // 2
     x = torch.randn(batch, channels, *[size] * rank, device=DEVICE, dtype=dtype)
@@ -130,14 +132,14 @@ def compare(rank: int, shape: tuple[int, int, int], kernel: int, deep: bool, num
     conv, forwards, both = CONV[rank], {}, {}
     for name, layout in (("contiguous", torch.contiguous_format), ("channels-last", LAST[rank])):
         pictures, full = x.to(memory_format=layout), weight.to(memory_format=layout).requires_grad_()
-        forwards[name] = lambda pictures=pictures, full=full: conv(pictures, full, None, 1, padding)
-        both[name] = step(lambda x, full=full: conv(x, full, None, 1, padding), pictures, [full])
+        forwards[name] = lambda pictures=pictures, full=full: conv(pictures, full, None, stride, padding)
+        both[name] = step(lambda x, full=full: conv(x, full, None, stride, padding), pictures, [full])
     for kind in KINDS[rank]:
-        own = layer(rank, channels, kernel, kind, deep, dtype)
+        own = layer(rank, channels, kernel, kind, deep, dtype, stride)
         check(own, pictures, numbers)
         forwards[kind] = lambda own=own: own(pictures)
         both[kind] = step(own, pictures, [own.weight])
-    products = batch * channels**2 * kernel**rank * size**rank
+    products = batch * channels**2 * kernel**rank * (size // stride) ** rank
     rows = []
     for what, calls, passes in (("forward", forwards, 1), ("+ backward", both, 3)):
         with torch.set_grad_enabled(passes > 1):
@@ -145,6 +147,7 @@ def compare(rank: int, shape: tuple[int, int, int], kernel: int, deep: bool, num
         rival = min(("contiguous", "channels-last"), key=times.milliseconds)
         share = passes * products / (times.milliseconds(rival) / 1e3) / best
         label = f"{batch}, {channels}, {size}{', deep' if deep else ''}{f', {kernel}x{kernel}' if kernel != 3 else ''}"
+        label += f", stride {stride}" if stride > 1 else ""
         ratios = [times.ratio(kind, rival) for kind in KINDS[rank]]
         shares = [share / ratio / 2 ** len(kind) for kind, ratio in zip(KINDS[rank], ratios, strict=True)]
         cells = [f"{ratio:.2f} ({part:.0%})" for ratio, part in zip(ratios, shares, strict=True)]
@@ -167,6 +170,7 @@ def layers(asked: list[str]) -> str:
             for shape in SHAPES:
                 rows += [row for deep in (False, True) for row in compare(2, shape, 3, deep, numbers, best)]
             rows += compare(2, SHAPES[1], 1, True, numbers, best)
+            rows += compare(2, SHAPES[1], 3, True, numbers, best, stride=2)
     return table(header(2), rows)
 
 

@@ -1,4 +1,4 @@
-"""Gradients of the input of strided layers: pixels that the same taps reach are one phase, and mirrors exchange phases."""
+"""Gradients of the input of strided layers: the same taps reach one phase of the pixels, which mirrors exchange."""
 
 import copy
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from symmetric_layers.torch.kernels.bank import parts, whole
 from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, Geometry, empty_like
 from symmetric_layers.torch.kernels.library import Task, array, new_task, room_for, run, space
-from symmetric_layers.torch.kernels.phases import covered, phases
+from symmetric_layers.torch.kernels.phases import are_covered, phases
 from symmetric_layers.torch.kernels.reference import expand_weight
 from symmetric_layers.torch.kernels.trio import register
 
@@ -202,20 +202,21 @@ def _going_back(
     gradient, weight = _shadow(gradients), _shadow(filters)
     geometry = Geometry(sizes, weight.shape[2:], stride, padding, dilation)
     x = empty_like(gradient, (gradient.shape[0], weight.shape[1], *sizes))
+    blocks = parts(bank, inputs, x.shape[1], len(sizes)) if x.numel() and gradient.numel() else ()
+    found = phases(geometry, blocks)
+    if found is None:
+        return None
     calls = []
-    for part in parts(bank, inputs, x.shape[1], len(sizes)) if x.numel() and gradient.numel() else ():
+    for part, phase in ((part, phase) for part, some in zip(blocks, found, strict=True) for phase in some):
         own = weight.narrow(0, part.stored, part.orbits)
-        tensors = (gradient.narrow(1, part.channel, part.filters), own, None, x)
-        found = phases(geometry, part)
-        if found is None:
-            return None
-        for phase in found:
-            task = new_task(phase.geometry, tensors[0], x, own, threads)
-            task.mode, task.kind, task.inputs, task.outputs = 1 if phase.deep else 2, part.kind, part.orbits, phase.outputs
-            task.transposed, task.add = 1, int(part.channel > 0)
-            space(task, stride, phase.first, phase.margin, sizes)
-            calls.append(_call("answer", task, tensors, (part.out_order, tuple(chain(*phase.channels)))))
-    return Prepared(_lies(x), tuple(calls), zeros=not covered(geometry))
+        seen = gradient.narrow(1, part.channel, part.filters)
+        task = new_task(phase.geometry, seen, x, own, threads)
+        task.mode, task.kind = 1 if phase.deep else 2, part.kind
+        task.inputs, task.outputs = part.orbits, phase.outputs
+        task.transposed, task.add = 1, int(part.channel > 0)
+        space(task, stride, phase.first, phase.margin, sizes)
+        calls.append(_call("answer", task, (seen, own, None, x), (part.out_order, tuple(chain(*phase.channels)))))
+    return Prepared(_lies(x), tuple(calls), zeros=not are_covered(geometry))
 
 
 def _weight_gradient(

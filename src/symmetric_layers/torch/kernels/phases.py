@@ -1,9 +1,9 @@
 """Gradients of the input of strided layers, as convolutions without strides.
 
-With stride s, pixels i for which i + padding leaves the same rest are reached by the same taps: every s-th of them. They
-are one **phase**, and their gradient is a convolution of the gradient of the answer with these taps alone. A mirror leads
-from a phase to a phase. Where that is another one, the two are the members of an orbit, as if they were channels of
-one picture: a deep layer. Where it is the same, the gradient of that phase is like that of a layer without strides.
+With stride s, the same taps reach every s-th pixel. These pixels are one **phase**, and their gradient is a convolution
+of the gradient of the answer with these taps alone. A mirror leads from a phase to a phase. Where that is another one,
+the two are the members of an orbit, as if they were channels of one picture: a deep layer. Where it is the same, the
+gradient of that phase is like that of a layer without strides.
 """
 
 from collections.abc import Sequence
@@ -42,22 +42,26 @@ class Phase(NamedTuple):
         return len(self.channels[0])
 
 
-def phases(geometry: Geometry, part: Part) -> tuple[Phase, ...] | None:
-    """All phases of the gradient of the input, for one block of a bank.
+def phases(geometry: Geometry, blocks: Sequence[Part]) -> list[tuple[Phase, ...]] | None:
+    """All phases of the gradient of the input, block after block of a bank.
 
     None where they are no convolutions of orbits: dilated taps, and mirrors some of which lead to other pixels and some
     to the same, if channels are no orbits.
 
     Args:
         geometry: of the layer.
-        part: the block.
+        blocks: of the bank.
     """
-    numbers = (geometry.sizes, geometry.kernel_size, geometry.stride, geometry.padding)
     if max(geometry.stride) == 1:
-        return (_only(geometry, part),)
-    if max(geometry.dilation) > 1:
-        return None
-    return _phases(*map(tuple, numbers), part)
+        return [(_only(geometry, part),) for part in blocks]
+    numbers = map(tuple, (geometry.sizes, geometry.kernel_size, geometry.stride, geometry.padding))
+    sizes, kernel, stride, padding = numbers
+    found = []
+    for part in blocks if max(geometry.dilation) == 1 else ():
+        some = _phases(sizes, kernel, stride, padding, part)
+        if some is not None:
+            found.append(some)
+    return found if len(found) == len(blocks) else None
 
 
 def _only(geometry: Geometry, part: Part) -> Phase:
@@ -69,7 +73,9 @@ def _only(geometry: Geometry, part: Part) -> Phase:
 
 
 @lru_cache(maxsize=256)
-def _phases(sizes: _Numbers, kernel: _Numbers, stride: _Numbers, padding: _Numbers, part: Part) -> tuple | None:
+def _phases(
+    sizes: _Numbers, kernel: _Numbers, stride: _Numbers, padding: _Numbers, part: Part
+) -> tuple[Phase, ...] | None:
     letters = mirrors(kind_of(part.kind))
     found = []
     for first in product(*map(range, map(min, stride, kernel))):
@@ -98,14 +104,11 @@ def _mirrored(first: _Numbers, kernel: _Numbers, stride: _Numbers, letters: str)
 
 
 def _channels(part: Part, still: Sequence[int]) -> tuple[_Numbers, ...]:
-    """Member after member, the channels that are exchanged; those of other members of the same pixels are among them."""
+    """Member after member, the channels that are exchanged; `still` are the mirrors that lead to the same pixels."""
     table = [part.in_order[member * part.inputs :][: part.inputs] for member in range(part.members)]
-    exchanged = max(still)  # bits of the letters that lead to the same pixels
-    own = [member for member in range(part.members) if not member & exchanged]
+    own = [member for member in range(part.members) if not member & max(still)]  # the others are their mirrors
     first = sorted((table[member][orbit], member, orbit) for member in own for orbit in range(part.inputs))
-    return tuple(
-        tuple(table[member ^ mirror][orbit] for _, member, orbit in first) for mirror in range(part.members)
-    )
+    return tuple(tuple(table[member ^ mirror][orbit] for _, member, orbit in first) for mirror in range(part.members))
 
 
 def _place(
@@ -126,6 +129,6 @@ def _place(
     return Geometry(answers, taps, ones, before, ones, counts), margin
 
 
-def covered(geometry: Geometry) -> bool:
+def are_covered(geometry: Geometry) -> bool:
     """Whether every pixel is reached by a tap: otherwise there are such whose gradient is zero."""
     return all(k >= s for k, s in zip(geometry.kernel_size, geometry.stride, strict=True))

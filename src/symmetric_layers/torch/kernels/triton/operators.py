@@ -9,9 +9,11 @@ from torch.nn import grad
 
 from symmetric_layers.torch.kernels.bank import parts, whole
 from symmetric_layers.torch.kernels.geometry import Geometry, empty_like
+from symmetric_layers.torch.kernels.phases import phases
 from symmetric_layers.torch.kernels.reference import CONV, expand_weight
 from symmetric_layers.torch.kernels.trio import register
 from symmetric_layers.torch.kernels.triton.calls import to_answers, to_filters, to_orbits, to_pictures
+from symmetric_layers.torch.kernels.triton.strided import to_phases
 
 
 def _answer(
@@ -51,15 +53,19 @@ def _input_gradient(
     x = empty_like(gradient, (gradient.shape[0], weight.shape[1], *sizes))
     if not x.numel() or not gradient.numel():
         return x.zero_()
-    if max(stride) > 1:  # every pixel is reached by some of the taps only: nothing to fold
+    blocks = parts(tuple(bank), tuple(inputs), x.shape[1], len(sizes))
+    found = phases(geometry, blocks)
+    if found is None:
         plan = whole(tuple(bank), tuple(inputs), weight.shape[1], len(sizes))
         return geometry.host_gradient(gradient, expand_weight(weight, plan))
-    for part in parts(tuple(bank), tuple(inputs), x.shape[1], len(sizes)):
+    for part, some in zip(blocks, found, strict=True):
         own = weight.narrow(0, part.stored, part.orbits)
         seen = gradient.narrow(1, part.channel, part.filters)
         target = torch.empty_like(x) if part.channel else x
         if not part.kind:
             target.copy_(geometry.host_gradient(seen, own))
+        elif max(stride) > 1:
+            to_phases(seen, own, target, geometry, part, some)
         elif part.deep:
             to_orbits(seen, own, target, geometry.backwards(), part)
         else:
