@@ -143,6 +143,49 @@ def strides() -> str:
     return table(HEADER, rows + compare(shapes[0], ("h", "hv"), kernel=1, deep=True, stride=2))
 
 
+RISING = [  # rank; batch, channels in, channels out, size; kernel
+    (2, (8, 128, 64, 28), 2),
+    (2, (8, 128, 64, 28), 4),
+    (2, (4, 256, 128, 14), 2),
+    (3, (1, 64, 32, 24), 2),
+    (3, (1, 256, 128, 6), 2),
+]
+CONV_TRANSPOSE = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def rising(rank: int, shape: tuple[int, ...], kernel: int) -> dict[str, tuple[Callable, Tensor, Tensor]]:
+    """Transposed layers with strides of 2, ordinary ones and orbits, in both memory formats; with their filters."""
+    batch, inputs, filters, size = shape
+    padding, build = kernel // 2 - 1, getattr(ours, f"SymmetricConvTranspose{rank}d")
+    x, weight = torch.randn(batch, inputs, *[size] * rank), torch.randn(inputs, filters, *[kernel] * rank)
+    calls: dict[str, tuple[Callable, Tensor, Tensor]] = {}
+    for name, layout in (("contiguous", torch.contiguous_format), ("channels-last", LAST[rank])):
+        full, pictures = weight.to(memory_format=layout).requires_grad_(), x.to(memory_format=layout)
+        plain = partial(CONV_TRANSPOSE[rank], weight=full, stride=2, padding=padding)
+        calls[name] = plain, pictures, full
+        for kind in ("h", "hv" if rank == 2 else "hvz"):
+            how = {"bias": False, "symmetry": {kind: filters}, "in_symmetry": {kind: inputs}}
+            own = build(inputs, filters, kernel, 2, padding, **how)
+            calls[f"{kind} {name}"] = own, pictures, own.weight
+    return calls
+
+
+def transposed() -> str:
+    """Transposed layers with strides of 2, orbits to orbits."""
+    rows = []
+    for rank, shape, kernel in RISING:
+        calls = rising(rank, shape, kernel)
+        with torch.no_grad():
+            first = side_by_side({label: partial(run, x) for label, (run, x, _) in calls.items()})
+        second = side_by_side({label: step(run, x, [own]) for label, (run, x, own) in calls.items()})
+        for what, times in (("forward", first), ("+ backward", second)):
+            best = min(("contiguous", "channels-last"), key=times.milliseconds)
+            numbers = ", ".join(f"{label} {times.ratio(label, best):.2f}" for label in calls if " " in label)
+            name = f"{', '.join(map(str, shape))}, {rank}-D, kernel {kernel}"
+            rows.append([name, what, f"{times.milliseconds(best):.2f} ms {best}", numbers])
+    return table(["batch, Cin, Cout, size", "", "fastest rival", "ratios"], rows)
+
+
 def volumes() -> str:
     """Three dimensions, all three letters."""
     rows = [row for deep in (False, True) for shape in ((1, 32, 32, 32), (1, 64, 64, 32))
@@ -264,8 +307,8 @@ def training() -> str:
     return table(["network", "", "time", "to the fastest plain form"], rows)
 
 
-PARTS = {"lifting": lifting, "deep": deep, "strides": strides, "volumes": volumes, "others": others,
-         "cleared": cleared, "pools": pools, "networks": networks, "training": training}  # fmt: skip
+PARTS = {"lifting": lifting, "deep": deep, "strides": strides, "transposed": transposed, "volumes": volumes,
+         "others": others, "cleared": cleared, "pools": pools, "networks": networks, "training": training}  # fmt: skip
 
 
 ZEN_5 = 26  # the family of AMD's processors that multiply and add twice in a cycle with AVX-512

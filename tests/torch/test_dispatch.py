@@ -107,13 +107,13 @@ def test_nothing_is_computed_when_asked(asked):
     assert asked == []
 
 
-def test_transposed_layers_have_no_choice():
+def test_transposed_layers_have_other_choices():
     layer = layers.SymmetricConvTranspose2d(1, 4, 3, symmetry={"hv": 4}, algorithm="reference")
-    assert layers.why_not(layer, X) == "'reference' is taken.\nTransposed convolutions have no other algorithm."
+    assert layers.why_not(layer, X) == "'reference' is taken, as the layer says."
     with pytest.raises(SymmetryError) as refusal:
         layers.SymmetricConvTranspose3d(1, 4, 3, symmetry={"hv": 4}, algorithm="folded")
     assert str(refusal.value) == (
-        "algorithm: 'folded' is no choice here. Expected 'auto' or 'reference'. Use one of these."
+        "algorithm: 'folded' is no choice here. Expected 'auto' or 'reference' or 'cpu'. Use one of these."
     )
     with pytest.raises(SymmetryError):
         layer.algorithm = "folded"

@@ -11,11 +11,13 @@ from symmetric_layers.errors import one_of, yes_or_no
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.kernels import (
     ALGORITHMS,
+    TRANSPOSED,
     Job,
     Note,
+    Transposed,
     answer,
     asked,
-    conv_transpose,
+    conv,
     expand_bias,
     expand_weight,
     explain,
@@ -184,7 +186,7 @@ class _SymmetricConv(_Symmetric):
 
 class _SymmetricConvTranspose(_Symmetric):
     _rank: int
-    _algorithms = ("auto", "reference")
+    _algorithms = TRANSPOSED
 
     def __init__(
         self,
@@ -220,18 +222,13 @@ class _SymmetricConvTranspose(_Symmetric):
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Spreads `(N, in_channels, *positions)` out as the host's layer does, to `output_size` where one is given."""
-        return conv_transpose(
-            input,
-            self.weight,
-            self.bias,
-            self._plan,
-            share_bias=self.share_bias,
-            grid=self.grid,
-            stride=self.stride,
-            padding=self.padding,  # type: ignore[arg-type]
-            output_padding=output_padding_for(self, input, output_size),
-            dilation=self.dilation,
-        )
+        return conv(self._job(input, output_size), self._algorithm)
+
+    def _job(self, input: Tensor, output_size: Sequence[int] | None = None) -> Transposed:
+        padding: Any = self.padding
+        spread = output_padding_for(self, input, output_size)
+        how = (self.stride, padding, spread, self.dilation, self.grid)
+        return Transposed(input, self.weight, self.bias, self._plan, self.share_bias, *how)
 
 
 def output_padding_for(layer: _Host, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...] | list[int]:
@@ -348,7 +345,7 @@ class SymmetricConvTranspose2d(_SymmetricConvTranspose, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` whose filters come in mirror-image orbits, in the order of `SymmetricConv2d`.
 
     Decoders then keep the orbits of the encoder. The arguments `symmetry`, `share_bias`, `in_symmetry` and `grid`, the
-    attributes and the errors are those of `SymmetricConv2d`; the only algorithm is the reference.
+    attributes and the errors are those of `SymmetricConv2d`. `algorithm='cpu'` knows orbits of one kind on both sides.
 
     Equivalent to: an `nn.ConvTranspose2d` whose `weight`, along its second axis, holds each stored filter and its
     mirrors.
@@ -377,7 +374,7 @@ class SymmetricConvTranspose3d(_SymmetricConvTranspose, nn.ConvTranspose3d):
     _rank = 3
 
 
-def why_not(layer: _Symmetric, x: Tensor) -> str:
+def why_not(layer: _SymmetricConv | _SymmetricConvTranspose, x: Tensor) -> str:
     """Which algorithm a layer takes for an input, and why not a faster one.
 
     Only `algorithm='auto'` chooses, by rules that were measured; here it says what it chooses, and for each algorithm
@@ -395,6 +392,4 @@ def why_not(layer: _Symmetric, x: Tensor) -> str:
         >>> print(why_not(layer, torch.randn(1, 1, 28, 28)))
         'folded' is taken, as the layer says.
     """
-    if isinstance(layer, _SymmetricConv):
-        return explain(layer._job(x), layer.algorithm)
-    return "'reference' is taken.\nTransposed convolutions have no other algorithm."
+    return explain(layer._job(x), layer.algorithm)

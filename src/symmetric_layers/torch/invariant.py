@@ -12,7 +12,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, canonical_kind
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.conv import output_padding_for
-from symmetric_layers.torch.kernels import asked, conv, conv_transpose, spread
+from symmetric_layers.torch.kernels import Transposed, asked, conv, spread
 from symmetric_layers.torch.kernels.grid import lopsided, one_sided
 from symmetric_layers.torch.kernels.invariant import Invariance, averaged_over_grids, expand_invariant
 from symmetric_layers.torch.kernels.job import both_sides
@@ -165,12 +165,11 @@ class _InvariantConvTranspose(_Invariant):
         """Spreads `(N, in_channels, *positions)` out as the host's layer does, to `output_size` where one is given."""
         weight = self.full_weight()
         output_padding = output_padding_for(self, input, output_size)
+        padding: Any = self.padding
 
         def run(x: Tensor) -> Tensor:
-            return conv_transpose(
-                x, weight, self.bias, self._ordinary, share_bias=False, grid="shared", stride=self.stride,
-                padding=self.padding, output_padding=output_padding, dilation=self.dilation,  # type: ignore[arg-type]
-            )  # fmt: skip
+            how = (self.stride, padding, output_padding, self.dilation, "shared")
+            return conv(Transposed(x, weight, self.bias, self._ordinary, False, *how))
 
         return averaged_over_grids(run, input, self._how, one_sided(output_padding))
 

@@ -1,22 +1,24 @@
-"""The door to the algorithms: layers call `answer` (or `conv`) and `conv_transpose`, and do not know how it is made.
+"""The door to the algorithms: layers call `answer` or `conv`, and do not know how it is made.
 
 A layer may keep the `Note` that comes with an answer, and ask `recall` first.
 """
 
 from symmetric_layers.torch.kernels.channels import per_block, spread
 from symmetric_layers.torch.kernels.direct import Note, recall
-from symmetric_layers.torch.kernels.dispatch import ALGORITHMS, answer, conv, explain
+from symmetric_layers.torch.kernels.dispatch import ALGORITHMS, TRANSPOSED, answer, conv, explain
 from symmetric_layers.torch.kernels.job import Job, asked
-from symmetric_layers.torch.kernels.reference import conv_transpose, expand_bias, expand_weight
+from symmetric_layers.torch.kernels.reference import expand_bias, expand_weight
+from symmetric_layers.torch.kernels.transposed import Transposed
 
 __all__ = [
     "ALGORITHMS",
+    "TRANSPOSED",
     "Job",
     "Note",
+    "Transposed",
     "answer",
     "asked",
     "conv",
-    "conv_transpose",
     "expand_bias",
     "expand_weight",
     "explain",

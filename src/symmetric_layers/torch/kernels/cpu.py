@@ -13,7 +13,7 @@ from torch import Tensor
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import cost, frame
 from symmetric_layers.torch.kernels.geometry import are_channels_last
-from symmetric_layers.torch.kernels.job import Case, Job
+from symmetric_layers.torch.kernels.job import Case, Job, Tensors
 from symmetric_layers.torch.kernels.library import lanes, missing
 from symmetric_layers.torch.kernels.operators import Prepared, answer, answering
 
@@ -23,6 +23,11 @@ _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer g
 
 def why_not(job: Job) -> str | None:
     """What keeps the kernel from doing this exactly, as a clause; None where it can."""
+    return unreadable(job) or frame.why_not(job)
+
+
+def unreadable(job: Tensors) -> str | None:
+    """What keeps the kernel from reading the tensors of a job, as a clause; None where it can."""
     if missing():
         return missing()
     for name, tensor in (("input", job.x), ("weight", job.weight), ("bias", job.bias)):
@@ -34,7 +39,7 @@ def why_not(job: Job) -> str | None:
             return f"the {name} has layout {tensor.layout}; it reads torch.strided only"
     if torch.is_autocast_enabled("cpu"):
         return f"autocast computes in {torch.get_autocast_dtype('cpu')}; it computes in torch.float32 only"
-    return frame.why_not(job)
+    return None
 
 
 def slower(job: Job) -> str | None:
@@ -44,7 +49,7 @@ def slower(job: Job) -> str | None:
     if not job.plan.orbits:
         return "no filter has a mirror"
     if not job.is_settled:  # compilers must not be made to guard sizes and layouts of pictures
-        return _dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.case.kernel_size)))
+        return dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.case.kernel_size)))
     return _remembered(job.case, are_channels_last(job.x.shape, job.x.stride()), lanes())
 
 
@@ -57,13 +62,14 @@ def _slower(case: Case, channels_last: bool, lanes: int) -> str | None:
     pixels = max(batch * math.prod(case.sizes) / stride, 1)
     plane = math.prod(case.sizes[-2:]) / math.prod(case.stride[-2:])
     share = cost.ratio(case.plan, case.filters[1], case.kernel_size, channels_last, lanes, pixels, plane, stride)
-    return _dear(share / cost.host_slowness(case.shape), _WORTH_IT_APART if how.apart else _WORTH_IT)
+    return dear(share / cost.host_slowness(case.shape), _WORTH_IT_APART if how.apart else _WORTH_IT)
 
 
 _remembered = lru_cache(maxsize=1024)(_slower)
 
 
-def _dear(share: float, worth_it: float = _WORTH_IT) -> str | None:
+def dear(share: float, worth_it: float = _WORTH_IT) -> str | None:
+    """Why a kernel that takes this share of the reference's time is not worth it, as a clause; None where it is."""
     if share <= worth_it:
         return None
     return f"folding and storing would cost as much as they save: about {share:.0%} of the reference's time"

@@ -10,23 +10,26 @@ from types import ModuleType
 from torch import Tensor
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.torch.kernels import cpu, direct, folded, reference
+from symmetric_layers.torch.kernels import cpu, cpu_transposed, direct, folded, reference, transposed
 from symmetric_layers.torch.kernels.direct import Note
 from symmetric_layers.torch.kernels.job import Job
+from symmetric_layers.torch.kernels.transposed import Transposed
 
 _FAST: dict[str, ModuleType] = {"cpu": cpu, "folded": folded}  # those that 'auto' asks, the fastest first
 _ALGORITHMS: dict[str, ModuleType] = {"reference": reference, **_FAST}
+_TRANSPOSED: dict[str, ModuleType] = {"reference": transposed, "cpu": cpu_transposed}
 
 ALGORITHMS = ("auto", *_ALGORITHMS, "triton")
+TRANSPOSED = ("auto", *_TRANSPOSED)
 
 
-def conv(job: Job, algorithm: str = "auto") -> Tensor:
+def conv(job: Job | Transposed, algorithm: str = "auto") -> Tensor:
     """The answer, made by the algorithm of this name.
 
     Raises:
         SymmetryError: for an algorithm that cannot do this job exactly.
     """
-    return answer(job, algorithm)[0]
+    return _made(job, algorithm) if isinstance(job, Transposed) else answer(job, algorithm)[0]
 
 
 def answer(job: Job, algorithm: str) -> tuple[Tensor, Note | None]:
@@ -34,18 +37,22 @@ def answer(job: Job, algorithm: str) -> tuple[Tensor, Note | None]:
     note = direct.take_note(job, algorithm)
     if note is not None:
         return note.how(job.x, job.weight, job.bias), note
+    return _made(job, algorithm), None
+
+
+def _made(job: Job | Transposed, algorithm: str) -> Tensor:
     if algorithm == "auto":
-        return _algorithm(chosen(job)).conv(job), None
+        return _algorithm(job, chosen(job)).conv(job)
     clause = _cannot(job, algorithm)
     if clause:
         raise SymmetryError(
             f"algorithm: {algorithm!r} cannot answer this: {clause}. Expected an algorithm that can. "
             "Use 'auto', which chooses among those that can."
         )
-    return _algorithm(algorithm).conv(job), None
+    return _algorithm(job, algorithm).conv(job)
 
 
-def chosen(job: Job) -> str:
+def chosen(job: Job | Transposed) -> str:
     """The algorithm that `'auto'` takes."""
     for name in _candidates(job):
         if _slower(job, name) is None and _cannot(job, name) is None:
@@ -53,12 +60,14 @@ def chosen(job: Job) -> str:
     return "reference"
 
 
-def _candidates(job: Job) -> list[str]:
+def _candidates(job: Job | Transposed) -> list[str]:
     """The algorithms that could be faster than the reference, the fastest first."""
+    if isinstance(job, Transposed):
+        return ["cpu"]
     return ["triton", *_FAST] if _is_on_a_gpu(job) else list(_FAST)
 
 
-def explain(job: Job, algorithm: str) -> str:
+def explain(job: Job | Transposed, algorithm: str) -> str:
     """Which algorithm is taken, and for each that could be faster why it is not."""
     if algorithm != "auto":
         clause = _cannot(job, algorithm)
@@ -76,7 +85,9 @@ def _is_on_a_gpu(job: Job) -> bool:
     return job.x.device.type == "cuda"
 
 
-def _algorithm(name: str) -> ModuleType:
+def _algorithm(job: Job | Transposed, name: str) -> ModuleType:
+    if isinstance(job, Transposed):
+        return _TRANSPOSED[name]
     if name == "triton":
         from symmetric_layers.torch.kernels import triton  # not earlier: most have no use for it
 
@@ -84,11 +95,11 @@ def _algorithm(name: str) -> ModuleType:
     return _ALGORITHMS[name]
 
 
-def _cannot(job: Job, name: str) -> str | None:
-    ask = getattr(_algorithm(name), "why_not", None)
+def _cannot(job: Job | Transposed, name: str) -> str | None:
+    ask = getattr(_algorithm(job, name), "why_not", None)
     return ask(job) if ask else None
 
 
-def _slower(job: Job, name: str) -> str | None:
-    ask = getattr(_algorithm(name), "slower", None)
+def _slower(job: Job | Transposed, name: str) -> str | None:
+    ask = getattr(_algorithm(job, name), "slower", None)
     return ask(job) if ask else None

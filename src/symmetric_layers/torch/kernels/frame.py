@@ -18,7 +18,7 @@ from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import reference
 from symmetric_layers.torch.kernels.bank import spoken
-from symmetric_layers.torch.kernels.job import Case, Job
+from symmetric_layers.torch.kernels.job import Case, Job, Tensors
 
 
 class Frame(NamedTuple):
@@ -135,7 +135,7 @@ def conv(job: Job, answer: Callable[..., Tensor]) -> Tensor:
 
 def why_not(job: Job) -> str | None:
     """What no fused kernel does exactly, as a clause; None where there is nothing."""
-    return never(job.plan) or _transformed(job) or layout(job).beside
+    return never(job.plan) or transformed(job) or layout(job).beside
 
 
 def never(plan: Plan) -> str | None:
@@ -155,8 +155,8 @@ def _beside_the_grid(case: Case, seen: list[Frame]) -> str | None:
     return None
 
 
-def _transformed(job: Job) -> str | None:
-    """How PyTorch's function transforms wrap the tensors; operators know backward differentiation only."""
+def transformed(job: Tensors) -> str | None:
+    """How PyTorch's function transforms wrap the tensors, as a clause; operators know backward differentiation only."""
     if torch.compiler.is_compiling():  # compilers differentiate what they traced, and cannot trace the question
         return None
     tangents = forward_ad._current_level >= 0

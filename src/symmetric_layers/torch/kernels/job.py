@@ -5,7 +5,7 @@ one clause on what it does not do, or None.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -51,6 +51,22 @@ class Case(NamedTuple):
     def pads(self) -> list[tuple[int, int]]:
         """The padding before and after, per axis. `'same'` pads the odd one after, as the host does."""
         return both_sides(self.padding, self.kernel_size, self.dilation)
+
+
+class Tensors(Protocol):
+    """Whatever has an input, and filters and biases that are stored."""
+
+    @property
+    def x(self) -> Tensor:
+        """The input."""
+
+    @property
+    def weight(self) -> Tensor:
+        """The stored filters."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The stored biases; None for none."""
 
 
 class Job(NamedTuple):

@@ -3,8 +3,6 @@
 Every faster algorithm has to give these outputs and these gradients.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,12 +11,11 @@ from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels.batched import on_mirrored_pictures, worth_it
 from symmetric_layers.torch.kernels.channels import cut, exchange, join, spread
-from symmetric_layers.torch.kernels.grid import Run, lopsided, on_mirrored_grid, one_sided
+from symmetric_layers.torch.kernels.grid import Run, lopsided, on_mirrored_grid
 from symmetric_layers.torch.kernels.job import Job
 from symmetric_layers.torch.kernels.job import both_sides as both_sides  # converters look for it here
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def expand_weight(weight: Tensor, plan: Plan, transposed: bool = False) -> Tensor:
@@ -87,31 +84,6 @@ def host_conv(job: Job) -> Run:
         return CONV[job.plan.ndim](x, weight, bias, job.case.stride, inside, job.case.dilation, groups)
 
     return run
-
-
-def conv_transpose(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    plan: Plan,
-    *,
-    share_bias: bool,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    output_padding: Sequence[int],
-    dilation: Sequence[int],
-    grid: str,
-) -> Tensor:
-    """`F.conv_transpose1d`, `2d` or `3d` with the whole bank; `weight` and `bias` are what is stored."""
-    full_weight, full_bias = expand_weight(weight, plan, transposed=True), expand_bias(bias, plan, share_bias)
-
-    def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-        return _CONV_TRANSPOSE[plan.ndim](x, weight, bias, stride, padding, output_padding, groups, dilation)
-
-    letters = one_sided(output_padding) if grid == "mirrored" and plan.orbits else ""
-    if letters:
-        return on_mirrored_grid(run, x, full_weight, full_bias, plan, letters, filters_dim=1)
-    return run(x, full_weight, full_bias, plan.groups)
 
 
 def _mirror(weight: Tensor, plan: Plan, letter: str, channels: int) -> Tensor:

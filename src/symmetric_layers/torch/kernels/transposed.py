@@ -1,0 +1,65 @@
+"""What a transposed symmetric convolution is asked to do, and its meaning: the host's, with the whole bank."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from symmetric_layers.orbits import Plan
+from symmetric_layers.torch.kernels.grid import on_mirrored_grid, one_sided
+from symmetric_layers.torch.kernels.reference import expand_bias, expand_weight
+
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+class Transposed(NamedTuple):
+    """One call of a transposed symmetric convolution.
+
+    Attributes:
+        x: the input, `(N, in_channels, *positions)` or `(in_channels, *positions)`.
+        weight: the stored filters, `(in_channels, plan.stored / groups, *kernel)`.
+        bias: the stored biases: one per stored filter where they are shared, else one per filter; None for none.
+        plan: which filters are mirrors of which.
+        share_bias: whether all filters of an orbit have the same bias.
+        stride, padding, output_padding, dilation: one number per axis.
+        grid: `'shared'`, or `'mirrored'`: a mirror is `flip . convolution . flip`.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    plan: Plan
+    share_bias: bool
+    stride: Sequence[int]
+    padding: Sequence[int]
+    output_padding: Sequence[int]
+    dilation: Sequence[int]
+    grid: str
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of the answer."""
+        here, kernel = self.x.shape[-self.plan.ndim :], self.weight.shape[2:]
+        axes = zip(here, kernel, self.stride, self.padding, self.output_padding, self.dilation, strict=True)
+        return [(n - 1) * s - 2 * p + d * (k - 1) + 1 + more for n, k, s, p, more, d in axes]
+
+    @property
+    def lopsided(self) -> str:
+        """The letters along which mirrors have to be spread out in the mirror."""
+        return one_sided(self.output_padding) if self.grid == "mirrored" and self.plan.orbits else ""
+
+
+def conv(job: Transposed) -> Tensor:
+    """`F.conv_transpose1d`, `2d` or `3d` with the whole bank."""
+    plan = job.plan
+    full_weight = expand_weight(job.weight, plan, transposed=True)
+    full_bias = expand_bias(job.bias, plan, job.share_bias)
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        more = (job.stride, job.padding, job.output_padding, groups, job.dilation)
+        return _CONV_TRANSPOSE[plan.ndim](x, weight, bias, *more)
+
+    if job.lopsided:
+        return on_mirrored_grid(run, job.x, full_weight, full_bias, plan, job.lopsided, filters_dim=1)
+    return run(job.x, full_weight, full_bias, plan.groups)
