@@ -88,7 +88,7 @@ def ratio(
     price, apart = _PRICES.get(lanes, _PRICES[8]), not channels_last
     kernel_taps = math.prod(kernel_size)
     taps = kernel_taps * channels
-    ordinary = (taps / price.ordinary + price.write[apart]) * plan.filters
+    plain = ordinary(taps, channels_last, lanes) * plan.filters
     fused = 0.0
     for block in plan.blocks:
         run = channels // (orbit_size(block.kind) if plan.inputs is not None else 1)
@@ -106,7 +106,13 @@ def ratio(
             fused += price.fold * channels * planes + store * block.filters
             fused += price.strided * planes * (stride > 1)
     bank = price.bank + price.number * taps * plan.filters
-    return (fused + price.call / pixels) / (ordinary + bank / pixels)
+    return (fused + price.call / pixels) / (plain + bank / pixels)
+
+
+def ordinary(taps: int, channels_last: bool, lanes: int) -> float:
+    """What one answer of the ordinary convolution costs, whose filters have so many numbers."""
+    price = _PRICES.get(lanes, _PRICES[8])
+    return taps / price.ordinary + price.write[not channels_last]
 
 
 def host_slowness(shape: tuple[int, ...]) -> float:
