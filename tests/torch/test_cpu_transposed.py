@@ -106,10 +106,11 @@ def test_what_is_asked_of_output_sizes():
 
 REFUSED = {
     "in groups": ({"groups": 2}, "the layer has 2 groups; it computes one group only"),
-    "lifting": ({"in_symmetry": None}, "it knows orbits of one kind only, on both sides"),
-    "two kinds": ({"symmetry": {"h": 4, "hv": 4}}, "it knows orbits of one kind only, on both sides"),
-    "with free filters": ({"symmetry": {"hv": 4}}, "it knows orbits of one kind only, on both sides"),
+    "lifting": ({"in_symmetry": None}, "it knows orbits of one kind only, the same for inputs and filters"),
+    "two kinds": ({"symmetry": {"h": 4, "hv": 4}}, "it knows orbits of one kind only, the same for inputs and filters"),
+    "with free filters": ({"symmetry": {"hv": 4}}, "it knows orbits of one kind only, the same for inputs and filters"),
     "dilated": ({"dilation": 2}, "its taps are dilated, and stride apart"),
+    "padded far": ({"stride": 1, "dilation": 2, "output_padding": 1}, "output padding is as large as the stride"),
     "apart": (
         {"grid": "mirrored", "output_padding": (0, 1)}, "output padding along 'h' has the mirrored grid lie apart",
     ),

@@ -24,7 +24,7 @@ from symmetric_layers.torch.kernels.transposed import Transposed
 
 _Numbers = tuple[int, ...]
 
-# Fitted to 80 layers, in products of the ordinary convolution: a number that is stored a few places from the one before,
+# Fitted to 80 layers, in products of the ordinary convolution: storing a number a few places from the one before it,
 # channels-last; and, more than the reference takes, a phase, a call and a number of the filters.
 _SPREAD, _PHASE, _CALL, _NUMBER = 45.0, 2.0e6, 1.0e6, 15.0
 
@@ -93,11 +93,8 @@ def _is_of_one_kind(plan: Plan) -> bool:
 
 
 def _never(plan: Plan) -> str | None:
-    if frame.never(plan):
-        return frame.never(plan)
-    return (
-        None if _is_of_one_kind(plan) else "it knows orbits of one kind only, on both sides, of inputs and of filters"
-    )
+    mixed = None if _is_of_one_kind(plan) else "it knows orbits of one kind only, the same for inputs and filters"
+    return frame.never(plan) or mixed
 
 
 def _beside(job: Transposed) -> str | None:
@@ -107,6 +104,8 @@ def _beside(job: Transposed) -> str | None:
     letters = sorted({*job.lopsided} & {*job.plan.blocks[0].kind})
     if letters:
         return f"output padding along {letters[0]!r} has the mirrored grid lie apart"
+    if any(more >= s for more, s in zip(job.output_padding, job.stride, strict=True)):
+        return "output padding is as large as the stride"
     return "its taps are dilated, and stride apart" if max(job.stride) > 1 and max(job.dilation) > 1 else None
 
 
@@ -114,13 +113,10 @@ def _is_well_formed(job: Transposed) -> bool:
     rank, inputs = job.plan.ndim, job.plan.inputs
     if inputs is None or job.x.dim() not in (rank + 1, rank + 2) or job.x.shape[-rank - 1] != inputs.filters:
         return False
-    biases = job.plan.stored if job.share_bias else job.plan.filters
-    if job.weight.shape[:2] != (inputs.filters, job.plan.stored) or not (
-        job.bias is None or job.bias.shape == (biases,)
-    ):
-        return False
-    steps = zip(job.output_padding, job.stride, job.dilation, strict=True)
-    return min(job.sizes) > 0 and min(job.x.shape[-rank:]) > 0 and all(more < max(s, d) for more, s, d in steps)
+    biases = None if job.bias is None else tuple(job.bias.shape)
+    fits = biases in (None, (job.plan.stored if job.share_bias else job.plan.filters,))
+    fits = fits and tuple(job.weight.shape[:2]) == (inputs.filters, job.plan.stored)
+    return fits and min(job.sizes) > 0 and min(job.x.shape[-rank:]) > 0
 
 
 @lru_cache(maxsize=1024)
