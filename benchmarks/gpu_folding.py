@@ -149,7 +149,8 @@ def compare(
         label = f"{batch}, {channels}, {size}{', deep' if deep else ''}{f', {kernel}x{kernel}' if kernel != 3 else ''}"
         label += f", stride {stride}" if stride > 1 else ""
         ratios = [times.ratio(kind, rival) for kind in KINDS[rank]]
-        shares = [share / ratio / 2 ** len(kind) for kind, ratio in zip(KINDS[rank], ratios, strict=True)]
+        wider = ((kernel + stride - 1) / kernel) ** rank  # filters on two grids, where sizes are even
+        shares = [share * wider / ratio / 2 ** len(kind) for kind, ratio in zip(KINDS[rank], ratios, strict=True)]
         cells = [f"{ratio:.2f} ({part:.0%})" for ratio, part in zip(ratios, shares, strict=True)]
         rows.append([numbers, label, what, f"{times.milliseconds(rival):.2f} ms {rival} ({share:.0%})", *cells])
         print(*rows[-1], sep=" | ", flush=True)

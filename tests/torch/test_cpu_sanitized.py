@@ -21,7 +21,7 @@ SELECTED = (
     "or past_the_caches or in_the_lanes or leave_pixels_out or side_by_side or (share_vectors and (40 or in_pieces)) "
     "or (two_letters and 36-18) or more_weights or rows_of_any_length or add_up or one_column "
     "or (grids_of_every_kind and 3-2-1) or channels_lie_last or set_by_hand or went_and_came_back "
-    "or several_kinds or some_mirrors or no_tap_reaches or (several_tiles and 30)"
+    "or several_kinds or some_mirrors or no_tap_reaches or (several_tiles and 30) or one_number"
 )
 
 pytestmark = [

@@ -270,6 +270,18 @@ def test_axes_of_one_place_have_any_stride(shape):
     agrees(layer, x, strangely_strided(layer(x).detach()))
 
 
+@DEEP
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pixels_that_are_one_number(stride, deep):
+    """Sums over positions send back gradients that are expanded, and pictures may be, too."""
+    for outputs in (1, 4, 40):
+        layer = conv(2, 4, outputs, 3, deep, padding=1, stride=stride)
+        x = random(2, layer.in_channels, 1, 1).expand(-1, -1, 20, 20)
+        agrees(layer, x)
+        gradient = random(*layer(x).shape[:2], 1, 1).expand_as(layer(x))
+        agrees(layer, random(2, layer.in_channels, 20, 20), gradient)
+
+
 def strangely_strided(x):
     """The same numbers; axes of one place may have any stride."""
     return torch.as_strided(x, x.shape, [7 if n == 1 else stride for n, stride in zip(x.shape, x.stride())])

@@ -17,6 +17,8 @@ from symmetric_layers.torch.kernels.geometry import Geometry
 
 _Numbers = tuple[int, ...]
 
+_MOST = 16  # phases; filters are read for each of them, so that large patches take longer than the host does
+
 
 class Phase(NamedTuple):
     """What one convolution without strides gives of such a gradient.
@@ -46,7 +48,7 @@ def phases(geometry: Geometry, blocks: Sequence[Part]) -> list[tuple[Phase, ...]
     """All phases of the gradient of the input, block after block of a bank.
 
     None where they are no convolutions of orbits: dilated taps, and mirrors some of which lead to other pixels and some
-    to the same, if channels are no orbits.
+    to the same, if channels are no orbits. Nor where they are so many that the host is faster.
 
     Args:
         geometry: of the layer.
@@ -91,7 +93,7 @@ def _phases(
         place = _place(sizes, kernel, stride, padding, members)
         if place is not None:
             found.append(Phase(members, *place, channels, deep))
-    return tuple(found)
+    return tuple(found) if len(found) <= _MOST else None
 
 
 def _mirrored(first: _Numbers, kernel: _Numbers, stride: _Numbers, letters: str) -> _Numbers:

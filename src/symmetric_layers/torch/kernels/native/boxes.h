@@ -133,7 +133,7 @@ inline void space(Program &p) {
     p.alike = p.deep && p.spaced;
     for (int g = 0; g < (p.spaced ? p.out_members : 0); g++) {
         const int32_t *order = p.out_order + g * t.outputs;
-        int bits = p.exchanged[g] = order[0] < LANES && order[0] < t.outputs ? order[0] : -1;
+        int bits = p.exchanged[g] = order[0] < least(least(LANES, MEMBERS), t.outputs) ? order[0] : -1;
         for (int64_t n = 0; n < t.outputs; n++)
             if (order[n] != (n ^ bits) || (n ^ bits) >= t.outputs) p.exchanged[g] = -1;
         for (int a = 0; a < 3; a++) p.apart = p.apart || t.phase[g][a] != t.phase[0][a];

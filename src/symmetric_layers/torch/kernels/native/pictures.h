@@ -166,7 +166,8 @@ template <int M> inline void mirror_sums(const Answer &a, int64_t pixel, int64_t
 // How the answer of a call is written, which begins at `y`.
 inline Keeping keeping_for(const Program &p, const float *y) {
     const Task &t = p.task;
-    int64_t channels = p.out_members * t.outputs, pixels = t.answer[0] * t.answer[1] * t.answer[2];
+    int64_t channels = (p.spaced && p.apart ? 1 : p.out_members) * t.outputs;
+    int64_t pixels = t.written[0] * t.written[1] * t.written[2];  // of all phases together, where answers are spaced
     int64_t span = (t.batch - 1) * t.out_batch + (p.spaced ? 0 : channels - 1) * t.out_channel + 1;
     for (int a = 0; a < 3; a++) span += (t.written[a] - 1) * t.out_position[a];
     if (t.add) return ADDING;

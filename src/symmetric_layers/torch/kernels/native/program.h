@@ -57,8 +57,8 @@ struct Program {
     bool spaced;                // answers are written a few places apart
     bool alike;                 // members have the same channels: they are other places of the same pictures
     bool apart;                 // members are written to places of their own
-    int exchanged[MEMBERS];     // bits by which the numbers of a member's channels differ from those of the first; -1 where
-                                // they differ otherwise
+    int exchanged[MEMBERS];     // bits by which the numbers of a member's channels differ from 0, 1, 2, ...; -1 where they
+                                // differ otherwise
     bool own[3];                // planes stand at the positions of the answer, and not at those of the input
     bool close;                 // what a position has of all planes stands side by side, not plane by plane
     bool late;                  // planes are folded right before they are multiplied,

@@ -11,7 +11,7 @@ inline void turn_pixels(const Picture &s, const int32_t *place, int64_t pitch, c
                         int64_t count, float *to) {
     float *rows[LANES];
     for (int64_t r = 0; r < channels; r++) rows[r] = to + place[r] * pitch;
-    int64_t step = s.position[2], x = 0, beyond = up(LANES - channels, step);  // pixels that are read as well
+    int64_t step = s.position[2], x = 0, beyond = step ? up(LANES - channels, step) : count;  // pixels that are read as well
     for (; x + LANES + beyond <= count; x += LANES) {
         Vector square[LANES];
         for (int r = 0; r < LANES; r++) {
