@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from test_cpu import _poisoned, _shared_out, agrees, instruction_set, last  # noqa: F401
+from test_cpu_phases import alone  # noqa: F401
 from test_cpu_shapes import random
 from test_folded import exchanged, filled, mirrored, same_bits
 
@@ -12,22 +13,11 @@ import symmetric_layers.torch as layers
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import axes
 from symmetric_layers.torch.kernels import library
-from symmetric_layers.torch.kernels.geometry import Geometry
 
 pytestmark = [
     pytest.mark.skipif(library.missing() is not None, reason=f"{library.missing()}"),
-    pytest.mark.usefixtures("instruction_set"),
+    pytest.mark.usefixtures("instruction_set", "alone"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch):
-    """The host is not asked for gradients of strided layers, which is what transposed ones are."""
-
-    def asked(*_):
-        pytest.fail("The host was asked.")
-
-    monkeypatch.setattr(Geometry, "host_gradient", asked)
 
 
 def up(rank, inputs, filters, kernel=2, stride=2, *more, kind=None, **named):

@@ -159,7 +159,7 @@ def test_auto_answers_with_what_it_chose(monkeypatch):
     """Through the same door as every other algorithm."""
     asked, taken = [], []
     monkeypatch.setattr(dispatch, "chosen", lambda job: "triton")
-    monkeypatch.setattr(dispatch, "_algorithm", lambda name: asked.append(name) or reference)
+    monkeypatch.setattr(dispatch, "_algorithm", lambda job, name: asked.append(name) or reference)
     monkeypatch.setattr(reference, "conv", lambda job: taken.append(job))
     wanted = job()
     dispatch.conv(wanted)
