@@ -98,6 +98,8 @@ REFUSED = {
     "in groups": ({"groups": 2}, "the layer has 2 groups; it computes one group only"),
     "lifting": ({"in_symmetry": None}, "it knows orbits of one kind only, the same for inputs and filters"),
     "two kinds": ({"symmetry": {"h": 4, "hv": 4}}, "it knows orbits of one kind only, the same for inputs and filters"),
+    "a smaller kind": ({"symmetry": {"h": 8}}, "it knows orbits of one kind only, the same for inputs and filters"),
+    "free filters": ({"symmetry": None}, "it knows orbits of one kind only, the same for inputs and filters"),
     "with free filters": ({"symmetry": {"hv": 4}}, "it knows orbits of one kind only, the same for inputs and filters"),
     "dilated": ({"dilation": 2}, "its taps are dilated, and stride apart"),
     "padded far": ({"stride": 1, "dilation": 2, "output_padding": 1}, "output padding is as large as the stride"),
@@ -129,6 +131,9 @@ def test_other_numbers_and_transforms_are_refused():
         assert layer(random(1, 8, 4, 4)).dtype == torch.bfloat16
     found = torch.func.vmap(layer)(random(3, 1, 8, 4, 4))
     torch.testing.assert_close(found[1], layer(random(3, 1, 8, 4, 4)[1]), rtol=1e-5, atol=1e-5)
+    layer.algorithm = "cpu"
+    with pytest.raises(SymmetryError, match=r"torch\.func transforms it"):
+        torch.func.vmap(layer)(random(3, 1, 8, 4, 4))
 
 
 def test_wrong_sizes_are_left_to_the_host():
@@ -152,9 +157,20 @@ def test_compiled_and_exported():
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), expected)
     torch.testing.assert_close(torch.export.export(layer, (x,)).module()(x), expected)
-    layer.algorithm = "auto"
-    graph = torch.export.export(layer, (x,)).graph
-    assert not any("symmetric_layers" in str(node.target) for node in graph.nodes)
+
+
+def test_programs_are_exported_and_compiled_without_it_where_auto_chooses():
+    layer, x = up(2, 128, 64, algorithm="auto"), random(4, 128, 28, 28)
+    assert layers.why_not(layer, x) == "'cpu' is taken."
+    exported, seen = torch.export.export(layer, (x,)).graph, []
+
+    def look(graph, given):
+        seen.extend(graph.graph.nodes)
+        return graph
+
+    torch.compile(layer, fullgraph=True, backend=look)(x)
+    assert seen
+    assert not any("symmetric_layers" in str(node.target) for node in [*exported.nodes, *seen])
 
 
 def test_gradients_of_gradients():
