@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from test_cpu import _poisoned, _shared_out, agrees, instruction_set, last  # noqa: F401
-from test_cpu_phases import alone  # noqa: F401
+from test_cpu_phases import agrees_twice, alone  # noqa: F401
 from test_cpu_shapes import random
 from test_folded import exchanged, filled, mirrored, same_bits
 
@@ -174,14 +174,4 @@ def test_programs_are_exported_and_compiled_without_it_where_auto_chooses():
 
 
 def test_gradients_of_gradients():
-    layer, x = up(2, 8, 8), random(1, 8, 4, 3)
-    exact = copy.deepcopy(layer).double()
-    exact.algorithm = "reference"
-
-    def twice(layer, x):
-        x = x.clone().requires_grad_()
-        first = torch.autograd.grad(layer(x).pow(2).sum(), [x, layer.weight], create_graph=True)
-        return torch.autograd.grad(sum(one.pow(2).sum() for one in first), [x, layer.weight])
-
-    for found, right in zip(twice(layer, x), twice(exact, x.double()), strict=True):
-        assert (found - right).abs().max() <= 1e-4 * right.abs().max()
+    agrees_twice(up(2, 8, 8), random(1, 8, 4, 3))

@@ -21,6 +21,7 @@ from symmetric_layers.torch.kernels import (
     expand_bias,
     expand_weight,
     explain,
+    least_sizes,
     recall,
 )
 
@@ -244,8 +245,7 @@ def output_padding_for(layer: _Host, input: Tensor, output_size: Sequence[int] |
             f"or {leading + rank} elements (got {len(wanted)})"
         )
     padding: Any = layer.padding
-    axes = zip(input.shape[leading:], layer.stride, padding, layer.kernel_size, layer.dilation, strict=True)
-    least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, k, d in axes]
+    least = least_sizes(input.shape[leading:], layer.kernel_size, layer.stride, padding, layer.dilation)
     most = [size + s - 1 for size, s in zip(least, layer.stride, strict=True)]
     if any(not low <= size <= high for low, size, high in zip(least, wanted, most, strict=True)):
         raise ValueError(

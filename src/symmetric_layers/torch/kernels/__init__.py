@@ -8,7 +8,7 @@ from symmetric_layers.torch.kernels.direct import Note, recall
 from symmetric_layers.torch.kernels.dispatch import ALGORITHMS, TRANSPOSED, answer, conv, explain
 from symmetric_layers.torch.kernels.job import Job, asked
 from symmetric_layers.torch.kernels.reference import expand_bias, expand_weight
-from symmetric_layers.torch.kernels.transposed import Transposed
+from symmetric_layers.torch.kernels.transposed import Transposed, least_sizes
 
 __all__ = [
     "ALGORITHMS",
@@ -22,6 +22,7 @@ __all__ = [
     "expand_bias",
     "expand_weight",
     "explain",
+    "least_sizes",
     "per_block",
     "recall",
     "spread",

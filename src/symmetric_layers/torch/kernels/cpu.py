@@ -13,9 +13,10 @@ from torch import Tensor
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import cost, frame
 from symmetric_layers.torch.kernels.geometry import are_channels_last
-from symmetric_layers.torch.kernels.job import Case, Job, Tensors
+from symmetric_layers.torch.kernels.job import Case, Job
 from symmetric_layers.torch.kernels.library import lanes, missing
 from symmetric_layers.torch.kernels.operators import Prepared, answer, answering
+from symmetric_layers.torch.kernels.transposed import Transposed
 
 _WORTH_IT = 0.93  # of the reference's time, as `cost` foresees it
 _WORTH_IT_APART = 1.6  # the same where the ordinary convolution has to answer grid by grid
@@ -26,7 +27,7 @@ def why_not(job: Job) -> str | None:
     return unreadable(job) or frame.why_not(job)
 
 
-def unreadable(job: Tensors) -> str | None:
+def unreadable(job: Job | Transposed) -> str | None:
     """What keeps the kernel from reading the tensors of a job, as a clause; None where it can."""
     if missing():
         return missing()

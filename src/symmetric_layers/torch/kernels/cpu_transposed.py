@@ -16,6 +16,7 @@ from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.kernels import cost, cpu, frame
 from symmetric_layers.torch.kernels.bank import parts, spoken
 from symmetric_layers.torch.kernels.geometry import Geometry, are_channels_last
+from symmetric_layers.torch.kernels.job import are_settled
 from symmetric_layers.torch.kernels.library import lanes
 from symmetric_layers.torch.kernels.operators import input_gradient
 from symmetric_layers.torch.kernels.phases import phases
@@ -36,11 +37,9 @@ def why_not(job: Transposed) -> str | None:
 
 def slower(job: Transposed) -> str | None:
     """Why the ordinary convolution is expected to be faster, as a clause; None where it is not."""
-    if torch.compiler.is_exporting():
-        return "exported programs are to run without this package"
     if not _is_of_one_kind(job.plan) or not _is_well_formed(job):
         return None  # it cannot answer
-    if torch.compiler.is_compiling() or {*map(type, job.x.shape)} != {int}:
+    if not are_settled(job.x.shape):  # nor are exported programs to need this package
         return "how large pictures are is not known where they are compiled or traced"
     return cpu.dear(foreseen(job))
 

@@ -18,7 +18,8 @@ from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import reference
 from symmetric_layers.torch.kernels.bank import spoken
-from symmetric_layers.torch.kernels.job import Case, Job, Tensors
+from symmetric_layers.torch.kernels.job import Case, Job
+from symmetric_layers.torch.kernels.transposed import Transposed
 
 
 class Frame(NamedTuple):
@@ -155,7 +156,7 @@ def _beside_the_grid(case: Case, seen: list[Frame]) -> str | None:
     return None
 
 
-def transformed(job: Tensors) -> str | None:
+def transformed(job: Job | Transposed) -> str | None:
     """How PyTorch's function transforms wrap the tensors, as a clause; operators know backward differentiation only."""
     if torch.compiler.is_compiling():  # compilers differentiate what they traced, and cannot trace the question
         return None

@@ -5,7 +5,7 @@ one clause on what it does not do, or None.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,22 +51,6 @@ class Case(NamedTuple):
     def pads(self) -> list[tuple[int, int]]:
         """The padding before and after, per axis. `'same'` pads the odd one after, as the host does."""
         return both_sides(self.padding, self.kernel_size, self.dilation)
-
-
-class Tensors(Protocol):
-    """Whatever has an input, and filters and biases that are stored."""
-
-    @property
-    def x(self) -> Tensor:
-        """The input."""
-
-    @property
-    def weight(self) -> Tensor:
-        """The stored filters."""
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The stored biases; None for none."""
 
 
 class Job(NamedTuple):
@@ -130,8 +114,12 @@ def asked(
     case = Case(
         plan, shape, weight.shape, biases, share_bias, tuple(stride), around, tuple(dilation), padding_mode, grid
     )
-    is_settled = not torch.compiler.is_compiling() and _NUMBERS.issuperset(map(type, shape))
-    return Job(x, weight, bias, case, is_settled)
+    return Job(x, weight, bias, case, are_settled(shape))
+
+
+def are_settled(sizes: Sequence[int]) -> bool:
+    """Whether these are plain numbers, and nobody compiles for others."""
+    return not torch.compiler.is_compiling() and _NUMBERS.issuperset(map(type, sizes))
 
 
 def both_sides(

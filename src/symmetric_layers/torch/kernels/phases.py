@@ -125,8 +125,8 @@ def _place(
         return None
     taps = [-((first - k) // s) for first, k, s in zip(members[0], kernel, stride, strict=True)]
     before = [tap - 1 - start for tap, start in zip(taps, starts, strict=True)]
-    answers = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip(sizes, kernel, stride, padding, strict=True)]
     ones = [1] * len(sizes)
+    answers = Geometry(sizes, kernel, stride, padding, ones).answer
     margin = tuple(p - s * start for p, s, start in zip(padding, stride, starts, strict=True))
     return Geometry(answers, taps, ones, before, ones, counts), margin
 

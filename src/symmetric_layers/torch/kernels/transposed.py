@@ -41,13 +41,25 @@ class Transposed(NamedTuple):
     def sizes(self) -> list[int]:
         """The sizes of the answer."""
         here, kernel = self.x.shape[-self.plan.ndim :], self.weight.shape[2:]
-        axes = zip(here, kernel, self.stride, self.padding, self.output_padding, self.dilation, strict=True)
-        return [(n - 1) * s - 2 * p + d * (k - 1) + 1 + more for n, k, s, p, more, d in axes]
+        least = least_sizes(here, kernel, self.stride, self.padding, self.dilation)
+        return [size + more for size, more in zip(least, self.output_padding, strict=True)]
 
     @property
     def lopsided(self) -> str:
         """The letters along which mirrors have to be spread out in the mirror."""
         return one_sided(self.output_padding) if self.grid == "mirrored" and self.plan.orbits else ""
+
+
+def least_sizes(
+    sizes: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
+    """The sizes of the answer to an input of these sizes, without output padding."""
+    axes = zip(sizes, kernel_size, stride, padding, dilation, strict=True)
+    return [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in axes]
 
 
 def conv(job: Transposed) -> Tensor:

@@ -82,9 +82,9 @@ inline void store_row_scattered(const Program &p, const Answer &a, int64_t pixel
                 for (int64_t i = 0; i < least(a.count - lane, LANES); i++) {
                     int64_t channel = p.out_order[g * t.outputs + a.first + lane + i];
                     float *to = a.to + courses[g].to + channel * t.out_channel;
-                    const float *from = together + (g * LANES + i) * MANY - first;
+                    const float *from = together + (g * LANES + i) * MANY;
                     for (int64_t x = most(first, courses[g].from); x < least(first + some, courses[g].end); x++)
-                        keep(to + x * step, from[x], p.keeping);
+                        keep(to + x * step, from[x - first], p.keeping);
                 }
         }
 }

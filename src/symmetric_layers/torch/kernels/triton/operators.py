@@ -66,10 +66,9 @@ def _input_gradient(
             target.copy_(geometry.host_gradient(seen, own))
         elif max(stride) > 1:
             to_phases(seen, own, target, geometry, part, some)
-        elif part.deep:
-            to_orbits(seen, own, target, geometry.backwards(), part)
         else:
-            to_pictures(seen, own, target, geometry.backwards(), part)
+            make = to_orbits if part.deep else to_pictures
+            make(seen, own, target, some[0].geometry, part)
         if part.channel:
             x += target
     return x
