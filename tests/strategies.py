@@ -1,6 +1,6 @@
 """Random symmetries and layers, for hypothesis."""
 
-from contract import Case
+from cases import Case
 from hypothesis import strategies as st
 
 KINDS = {1: ["h"], 2: ["h", "v", "hv"], 3: ["h", "v", "z", "hv", "hz", "vz", "hvz"]}

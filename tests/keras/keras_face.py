@@ -4,7 +4,8 @@ import zlib
 
 import keras
 import numpy as np
-from contract import Face, name_of
+from cases import name_of
+from contract import Face
 from keras import ops
 
 import symmetric_layers.keras as layers

@@ -1,14 +1,8 @@
 """The five promises, and the golden numbers, kept by the Keras layers on every backend."""
 
 import pytest
-from contract import (
-    ConvContract,
-    GoldenContract,
-    RefusalContract,
-    conv_cases,
-    name_of,
-    transpose_cases,
-)
+from cases import conv_cases, covering, name_of, transpose_cases
+from contract import ConvContract, GoldenContract, RefusalContract
 from keras_face import BACKEND, KerasFace
 
 import symmetric_layers.keras as layers
@@ -32,19 +26,6 @@ def host_takes(case):
 
 CONV = conv_cases(paddings=["valid", "same", "causal"], modes=["zeros"], groups=[1, 2], possible=host_takes)
 TRANSPOSE = transpose_cases(paddings=["valid", "same"], groups=[1], output_paddings=[None, 0, 1], possible=host_takes)
-
-
-def covering(cases):
-    """A few of the cases in which every value of every argument still occurs in every rank."""
-
-    def values(case):
-        return {(case.rank, case.transposed, field, str(value)) for field, value in case._asdict().items()}
-
-    chosen, missing = [], set().union(*map(values, cases))
-    while missing:
-        chosen.append(max(cases, key=lambda case: len(missing & values(case))))
-        missing -= values(chosen[-1])
-    return chosen
 
 
 CASES = covering(CONV + TRANSPOSE) if BACKEND == "jax" else CONV + TRANSPOSE  # jax compiles every operation of each

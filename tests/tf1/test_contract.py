@@ -3,16 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import conv_cases, name_of, transpose_cases
 from cases_tf1 import LAYERS
-from contract import (
-    ConvContract,
-    Face,
-    GoldenContract,
-    RefusalContract,
-    conv_cases,
-    name_of,
-    transpose_cases,
-)
+from contract import ConvContract, Face, GoldenContract, RefusalContract
 
 
 def to_host(x):

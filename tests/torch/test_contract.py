@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from contract import ConvContract, Face, GoldenContract, RefusalContract, conv_cases, name_of, transpose_cases
+from cases import conv_cases, name_of, transpose_cases
+from contract import ConvContract, Face, GoldenContract, RefusalContract
 
 import symmetric_layers.torch as layers
 
