@@ -16,10 +16,11 @@ LAW = {
     "letters": ({"errors"}, set()),
     "counts": ({"errors", "letters"}, set()),
     "orbits": ({"errors", "letters", "counts"}, set()),
+    "groups": ({"errors", "orbits"}, set()),
     "front door": ({"errors", "orbits"}, set()),
     "torch.kernels": ({"errors", "letters", "orbits"}, {"torch"}),
     "torch.kernels.triton": ({"torch.kernels"}, {"torch", "triton"}),
-    "torch": ({"counts", "errors", "letters", "orbits", "torch.kernels"}, {"networkx", "torch"}),
+    "torch": ({"counts", "errors", "groups", "letters", "orbits", "torch.kernels"}, {"networkx", "torch"}),
     "keras": ({"counts", "errors", "letters", "orbits"}, {"keras"}),
     "tf1": ({"counts", "errors", "letters", "orbits"}, {"tensorflow"}),
     "compare": (

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from symmetric_layers.errors import SymmetryError, one_of
+from symmetric_layers.groups import keep_groups_whole
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.batch_statistics import at_once, is_plain, may_stay, normalise, per_channel, per_orbit
@@ -198,7 +199,7 @@ class OrbitGroupNorm(nn.GroupNorm):
         bank = plan(symmetry, num_channels, len(LETTERS))
         super().__init__(num_groups, num_channels, eps, affine, device, dtype)
         self.plan = bank
-        _keep_groups_whole(bank, num_groups)
+        keep_groups_whole(bank, num_groups)
         _share_affine(self, bank)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -375,24 +376,3 @@ def _share_affine(layer: nn.GroupNorm | nn.LayerNorm, bank: Plan) -> None:
 
 def _orbit_means(values: Tensor, bank: Plan) -> Tensor:
     return per_block(values, bank, -1, lambda run, block: run.unflatten(0, (block.orbits, block.size)).mean(1))
-
-
-def _keep_groups_whole(bank: Plan, num_groups: int) -> None:
-    """Refuses groups of channels that an exchange would tear apart."""
-    letter = _torn(bank, num_groups)
-    if letter:
-        numbers = [n for n in range(1, bank.filters + 1) if bank.filters % n == 0 and not _torn(bank, n)]
-        raise SymmetryError(
-            f"num_groups: {num_groups} groups of {bank.filters // num_groups} channels are torn apart by the exchange "
-            f"along {letter!r}. Expected one of {numbers}. Use such a number."
-        )
-
-
-def _torn(bank: Plan, num_groups: int) -> str:
-    """The first letter whose exchange scatters a group over several, or nothing."""
-    size = bank.filters // num_groups
-    for letter in sorted({letter for kind in bank.kinds for letter in kind}):
-        groups = [channel // size for channel in bank.exchange(letter)]
-        if any(len(set(groups[first : first + size])) > 1 for first in range(0, bank.filters, size)):
-            return letter
-    return ""
