@@ -6,7 +6,7 @@ BIN := .venv/bin
 TF1 := .venv-tf1/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup chromium environments demo test test-main test-keras test-tf1 lint bench bench-tf1 readme clean
+.PHONY: setup chromium environments demo test test-main test-keras test-flax test-tf1 lint bench bench-tf1 readme clean
 
 setup: .venv/installed
 
@@ -33,7 +33,7 @@ environments: setup chromium $(if $(PYTHON37),.venv-tf1/installed)
 demo: setup
 	$(BIN)/symmetric-layers compare --out compare-out
 
-test: test-main test-keras test-tf1
+test: test-main test-keras test-flax test-tf1
 
 test-main: setup chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
@@ -42,6 +42,9 @@ test-keras: setup
 	KERAS_BACKEND=tensorflow OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
 	KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
 	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
+
+test-flax: setup
+	JAX_ENABLE_X64=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/flax
 
 ifeq ($(PYTHON37),)
 test-tf1:
@@ -62,6 +65,7 @@ bench: setup
 	$(BIN)/python benchmarks/choices.py --write
 	$(BIN)/python benchmarks/conversion.py --write
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python benchmarks/keras_layers.py; done
+	$(BIN)/python benchmarks/flax_layers.py
 	test -z "$(PYTHON37)" || $(MAKE) bench-tf1
 
 # scores of this commit: nothing that was trained before is taken up again

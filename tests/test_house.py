@@ -22,6 +22,7 @@ LAW = {
     "torch.kernels.triton": ({"torch.kernels"}, {"torch", "triton"}),
     "torch": ({"counts", "errors", "groups", "letters", "orbits", "torch.kernels"}, {"networkx", "torch"}),
     "keras": ({"counts", "errors", "letters", "orbits"}, {"keras"}),
+    "flax": ({"counts", "errors", "groups", "letters", "orbits"}, {"flax", "jax"}),
     "tf1": ({"counts", "errors", "letters", "orbits"}, {"tensorflow"}),
     "compare": (
         {"front door", "errors", "letters", "orbits", "torch"},

@@ -1,0 +1,28 @@
+"""Calling a layer of the host with other numbers in it than are stored."""
+
+from typing import Any
+
+from jax import Array
+
+
+class Written:
+    """A layer as the call of its host sees it: some attributes are others, all the rest is as it is.
+
+    What a layer does besides (padding, batches, types, sharding) is left to the host, in every version of it.
+    """
+
+    def __init__(self, layer: Any, **instead: Any) -> None:
+        self.__dict__.update(instead, _layer=layer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+
+class Values:
+    """Numbers where the host's call reads a variable."""
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+
+    def __getitem__(self, index: Any) -> Array:
+        return self.values[index]
