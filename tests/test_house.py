@@ -21,7 +21,7 @@ LAW = {
     "torch.kernels": ({"errors", "letters", "orbits"}, {"torch"}),
     "torch.kernels.triton": ({"torch.kernels"}, {"torch", "triton"}),
     "torch": ({"counts", "errors", "groups", "letters", "orbits", "torch.kernels"}, {"networkx", "torch"}),
-    "keras": ({"counts", "errors", "letters", "orbits"}, {"keras"}),
+    "keras": ({"counts", "errors", "groups", "letters", "orbits"}, {"keras"}),
     "flax": ({"counts", "errors", "groups", "letters", "orbits"}, {"flax", "jax"}),
     "tf1": ({"counts", "errors", "letters", "orbits"}, {"tensorflow"}),
     "compare": (

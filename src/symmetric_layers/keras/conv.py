@@ -8,6 +8,7 @@ from keras import ops
 
 from symmetric_layers.errors import yes_or_no
 from symmetric_layers.keras.channels import channel_axis, expand_bias, expand_kernel, plain
+from symmetric_layers.keras.initial import Representatives
 from symmetric_layers.orbits import Plan, plan
 
 if TYPE_CHECKING:
@@ -17,19 +18,6 @@ else:
 
 _Sizes = int | Sequence[int]
 _Symmetry = Mapping[str, int | str] | None
-
-
-class _Representatives:
-    """Draws the full bank as the host's layer does, and keeps the representatives: their variance is the host's."""
-
-    def __init__(self, initializer: Any, shape: Sequence[int], axis: int, plan: Plan) -> None:
-        self.initializer = keras.initializers.get("glorot_uniform" if initializer is None else initializer)
-        self.shape = tuple(shape)
-        self.axis = axis
-        self.first = [index for index, letters in enumerate(plan.mirror) if not letters]
-
-    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        return ops.take(self.initializer(self.shape, dtype=dtype), self.first, axis=self.axis)
 
 
 class _Symmetric(_Host):
@@ -57,7 +45,7 @@ class _Symmetric(_Host):
         if kwargs.get("name") == "bias" and self.share_bias:
             axis = -1
         if axis is not None and self.plan.orbits:
-            initializer = _Representatives(initializer, shape, axis, self.plan)
+            initializer = Representatives(initializer, shape, axis, self.plan)
             shape = list(shape)
             shape[axis] = self.plan.stored
         return super().add_weight(shape, initializer, *args, **kwargs)
