@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from symmetric_layers.flax.bank import expand_kernel
-from symmetric_layers.flax.channels import act, cut, flip, join, per_block, unfold
+from symmetric_layers.flax.channels import cut, exchange, flip, join, per_block, unfold
 from symmetric_layers.letters import LETTERS, mirrors
 from symmetric_layers.orbits import Block, Plan
 
@@ -62,10 +62,12 @@ def in_the_mirror(run: Run, x: Array, kernel: Array, plan: Plan, turned: bool, c
         kinds = [block for block in plan.blocks if set(letters) <= set(block.kind)]
         if kinds:
             filters = expand_kernel(kernel, plan, turned, straight=straight, containing=letters)
-            seen, groups = act(x, plan.inputs, letters), plan.groups
+            seen, groups = flip(x, letters), plan.groups
             if plan.depthwise:
                 seen = _channels(seen, plan, crooked, letters)
                 groups = seen.shape[-1]
+            elif plan.inputs is not None:  # of filters there are fewer than of pixels
+                filters = exchange(filters, plan.inputs, letters, -1 if turned else -2)
             answer = flip(run(seen, filters, groups), letters)
             sizes = [_seen(block, straight) for block in kinds]
             parts = cut(unfold(answer, -1, [plan.banks, -1]), sizes, -1)
@@ -87,16 +89,16 @@ def _seen(block: Block, straight: str) -> int:
 
 
 def _channels(x: Array, plan: Plan, crooked: str, letters: str) -> Array:
-    """The channels that depthwise filters of those letters see in the mirror."""
+    """The channels that depthwise filters see which are mirrored along those of the crooked letters."""
 
-    def first(channels: Array, block: Block) -> Array:
+    def own(channels: Array, block: Block) -> Array:
         if not set(letters) <= set(block.kind):
             return channels[..., :0]
-        places = tuple(0 if letter in crooked else slice(None) for letter in reversed(block.kind))
+        places = tuple(int(letter in letters) if letter in crooked else slice(None) for letter in reversed(block.kind))
         unfolded = unfold(channels, -1, [block.orbits, *[2] * len(block.kind)])
         return unfolded[(..., slice(None), *places)].reshape(*channels.shape[:-1], -1)
 
-    return per_block(x, plan, -1, first)
+    return per_block(x, plan, -1, own)
 
 
 def _side_by_side(answers: dict[tuple[str, str], Array], block: Block, crooked: str) -> Array:
