@@ -1,81 +1,28 @@
 """Convolutions whose filters come in mirror-image orbits: drop-in subclasses of those of `keras.layers`."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
-from symmetric_layers.errors import yes_or_no
-from symmetric_layers.keras.channels import channel_axis, expand_bias, expand_kernel, plain
-from symmetric_layers.keras.initial import Representatives
+from symmetric_layers.errors import one_of, yes_or_no
+from symmetric_layers.keras.channels import plain
+from symmetric_layers.keras.grid import lopsided, lopsided_transposed
+from symmetric_layers.keras.stored import Symmetric, Symmetry
 from symmetric_layers.orbits import Plan, plan
 
-if TYPE_CHECKING:
-    from keras.layers import Layer as _Host
-else:
-    _Host = object
-
 _Sizes = int | Sequence[int]
-_Symmetry = Mapping[str, int | str] | None
 
 
-class _Symmetric(_Host):
-    """What all symmetric convolutions share: what is stored, how it starts, and what is derived from it."""
-
-    _transposed: bool
-    plan: Plan
-
-    def _remember(self, bank: Plan, symmetry: _Symmetry, share_bias: bool, in_symmetry: _Symmetry) -> None:
-        self.plan = bank
-        self.symmetry = symmetry
-        self.share_bias = share_bias
-        self.in_symmetry = in_symmetry
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        """Makes the stored filters, now that the number of input channels is known."""
-        channels = input_shape[channel_axis(self.data_format)]
-        bank = self.plan
-        self.plan = plan(bank.counts, bank.filters, bank.ndim, bank.groups, self.in_symmetry, channels)
-        super().build(input_shape)
-
-    def add_weight(self, shape: Any = None, initializer: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Adds a weight as the host does; of filters and shared biases, only the representatives are stored."""
-        axis = {"kernel": -2 if self._transposed else -1, "lora_kernel_b": -1}.get(kwargs.get("name", ""))
-        if kwargs.get("name") == "bias" and self.share_bias:
-            axis = -1
-        if axis is not None and self.plan.orbits:
-            initializer = Representatives(initializer, shape, axis, self.plan)
-            shape = list(shape)
-            shape[axis] = self.plan.stored
-        return super().add_weight(shape, initializer, *args, **kwargs)
-
-    def full_kernel(self) -> Any:
-        """All filters, mirrors written out: what the host's layer would hold as its `kernel`."""
-        return expand_kernel(self.kernel, self.plan, self._transposed)
-
-    def full_bias(self) -> Any:
-        """One bias per filter, None where the layer has none: what the host's layer would hold as its `bias`."""
-        return expand_bias(self.bias, self.plan) if self.use_bias and self.share_bias else self.bias
-
-    def _finish(self, outputs: Any) -> Any:
-        """Adds the bias and applies the activation."""
-        if self.use_bias:
-            shape = [1] * (self.rank + 2)
-            shape[channel_axis(self.data_format)] = self.filters
-            outputs = ops.add(outputs, ops.reshape(self.full_bias(), shape))
-        return outputs if self.activation is None else self.activation(outputs)
-
-    def get_config(self) -> dict[str, Any]:
-        """The host's config, and what was asked for beyond it."""
-        asked = {name: None if value is None else dict(value) for name, value in self._asked().items()}
-        return {**super().get_config(), **asked, "share_bias": self.share_bias}
-
-    def _asked(self) -> dict[str, _Symmetry]:
-        return {"symmetry": self.symmetry, "in_symmetry": self.in_symmetry}
+def _first_plan(symmetry: Symmetry, filters: int, rank: int, groups: int, in_symmetry: Symmetry) -> Plan:
+    """The plan before the input channels are known; with a group per filter there are as many, or none would fit."""
+    if in_symmetry and groups == filters and groups != 1:
+        return plan(symmetry, filters, rank, groups, in_symmetry, filters)
+    return plan(symmetry, filters, rank, groups)
 
 
-class _SymmetricConv(_Symmetric):
+class _SymmetricConv(Symmetric):
     _rank: int
     _transposed = False
 
@@ -98,13 +45,19 @@ class _SymmetricConv(_Symmetric):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        symmetry: _Symmetry = None,
+        symmetry: Symmetry = None,
         share_bias: bool = True,
-        in_symmetry: _Symmetry = None,
+        in_symmetry: Symmetry = None,
+        grid: str = "shared",
         **kwargs: Any,
     ) -> None:
-        bank = plan(symmetry, filters, self._rank, groups)
-        asked = plain("symmetry", symmetry), yes_or_no("share_bias", share_bias), plain("in_symmetry", in_symmetry)
+        bank = _first_plan(symmetry, filters, self._rank, groups, in_symmetry)
+        asked = (
+            plain("symmetry", symmetry),
+            yes_or_no("share_bias", share_bias),
+            plain("in_symmetry", in_symmetry),
+            one_of("grid", grid, ("shared", "mirrored")),
+        )
         super().__init__(
             filters=filters,
             kernel_size=kernel_size,
@@ -128,24 +81,31 @@ class _SymmetricConv(_Symmetric):
 
     def call(self, inputs: Any) -> Any:
         """Convolves a batch of pictures as the host's layer does."""
+        return self._answer(inputs)
+
+    def _run(self, inputs: Any, kernel: Any) -> Any:
+        """The host's convolution with these filters, without biases."""
         padding = self.padding
         if padding == "causal":
             before = self.dilation_rate[0] * (self.kernel_size[0] - 1)
             pads = [[0, 0], [0, 0], [0, 0]]
             pads[1 if self.data_format == "channels_last" else 2] = [before, 0]
             inputs, padding = ops.pad(inputs, pads), "valid"
-        outputs = ops.conv(
+        return ops.conv(
             inputs,
-            self.full_kernel(),
+            kernel,
             strides=list(self.strides),
             padding=padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return self._finish(outputs)
+
+    def _crooked(self, sizes: Sequence[int | None]) -> str:
+        """The letters along which the grid is not its own mirror image."""
+        return lopsided(self, sizes)
 
 
-class _SymmetricConvTranspose(_Symmetric):
+class _SymmetricConvTranspose(Symmetric):
     _rank: int
     _transposed = True
 
@@ -168,13 +128,19 @@ class _SymmetricConvTranspose(_Symmetric):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        symmetry: _Symmetry = None,
+        symmetry: Symmetry = None,
         share_bias: bool = True,
-        in_symmetry: _Symmetry = None,
+        in_symmetry: Symmetry = None,
+        grid: str = "shared",
         **kwargs: Any,
     ) -> None:
         bank = plan(symmetry, filters, self._rank)
-        asked = plain("symmetry", symmetry), yes_or_no("share_bias", share_bias), plain("in_symmetry", in_symmetry)
+        asked = (
+            plain("symmetry", symmetry),
+            yes_or_no("share_bias", share_bias),
+            plain("in_symmetry", in_symmetry),
+            one_of("grid", grid, ("shared", "mirrored")),
+        )
         super().__init__(
             filters=filters,
             kernel_size=kernel_size,
@@ -198,16 +164,23 @@ class _SymmetricConvTranspose(_Symmetric):
 
     def call(self, inputs: Any) -> Any:
         """Spreads a batch of pictures out as the host's layer does."""
-        outputs = ops.conv_transpose(
+        return self._answer(inputs)
+
+    def _run(self, inputs: Any, kernel: Any) -> Any:
+        """The host's transposed convolution with these filters, without biases."""
+        return ops.conv_transpose(
             inputs,
-            self.full_kernel(),
+            kernel,
             strides=list(self.strides),
             padding=self.padding,
             output_padding=self.output_padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return self._finish(outputs)
+
+    def _crooked(self, sizes: Sequence[int | None]) -> str:
+        """The letters along which the grid is not its own mirror image."""
+        return lopsided_transposed(self)
 
 
 @keras.saving.register_keras_serializable(package="symmetric_layers")
@@ -236,7 +209,7 @@ class SymmetricConv2D(_SymmetricConv, keras.layers.Conv2D):
     p, dilation d, kernel k and stride s. `padding='same'` adds `max((ceil(n/s) - 1)s + d(k-1) + 1 - n, 0)` in all,
     and the odd one after: that is lopsided, and breaks the law, for even kernels at stride 1, and for odd kernels at
     stride 2 on an even size (224, say; 225 obeys). With `in_symmetry` the input's channels are exchanged together
-    with the mirroring.
+    with the mirroring. With `grid='mirrored'` it holds at every size.
 
     Args:
         symmetry: how many *filters* belong to each kind, as numbers or percentages: `{'h': 2, 'v': '50%', 'hv': 8}`.
@@ -245,6 +218,8 @@ class SymmetricConv2D(_SymmetricConv, keras.layers.Conv2D):
         share_bias: one bias per orbit (True, what the law needs) or one per filter.
         in_symmetry: how the input channels are arranged: the `symmetry` of the layer before. Mirrors then also
             exchange their input channels. None where the input is an ordinary picture.
+        grid: `'shared'`: always one ordinary convolution with `full_kernel()`. `'mirrored'`: mirrors sample the
+            mirrored grid, and the law holds at every size and padding; where the geometry fits both are the same.
         others: as in the host. With groups, every group holds its own bank. Initializers draw the full bank, of
             which the representatives are kept; regularizers and constraints see what is stored. LoRA adapts what is
             stored, so its mirrors follow; the host has no quantization, nor has this layer.
