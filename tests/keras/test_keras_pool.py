@@ -8,7 +8,7 @@ from keras import ops
 from keras_face import BACKEND, gradients
 
 from symmetric_layers import SymmetryError
-from symmetric_layers.keras import OrbitPool, TopKPool
+from symmetric_layers.keras import Mirrored, OrbitPool, TopKPool
 
 FORMATS = ["channels_last", "channels_first"]
 
@@ -140,3 +140,54 @@ def test_a_graph_that_does_not_know_its_sizes_refuses_too_large_a_k_when_it_runs
     assert tuple(graph(tf.ones((1, 7, 2))).shape) == (1, 5, 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"input must have at least k columns. Had 3, needed 5"):
         graph(tf.ones((1, 3, 2)))
+
+
+@pytest.mark.parametrize("data_format", FORMATS if BACKEND != "tensorflow" else FORMATS[:1])
+@pytest.mark.parametrize("symmetry", [{"h": 4, "hv": 8}, {"v": 12}])
+def test_pooling_in_the_mirror_obeys_at_every_size(symmetry, data_format):
+    host = keras.layers.MaxPooling2D((2, 3), 2, data_format=data_format)
+    pool, plain = Mirrored(host, symmetry), Mirrored(host, None)
+    for positions in ((7, 8), (7, 6)):
+        x, broken = random(2, 12, *positions).astype("float32"), 0.0
+        straight, other = (take(layer(give(x, data_format)), data_format) for layer in (pool, plain))
+        first = [index for index, (_, letters) in enumerate(oracle.arrangement(symmetry, 12)) if not letters]
+        np.testing.assert_array_equal(straight[:, first], other[:, first])
+        for letter in sorted({letter for kind in symmetry for letter in kind}):
+            seen = give(oracle.act(x, letter, symmetry), data_format)
+            obeying = [i for i, kind in enumerate(oracle.kinds(symmetry, 12)) if letter in kind]
+            mirrored, lost = (take(layer(seen), data_format)[:, obeying] for layer in (pool, plain))
+            np.testing.assert_array_equal(mirrored, oracle.act(straight, letter, symmetry)[:, obeying])
+            broken = max(broken, np.abs(lost - oracle.act(other, letter, symmetry)[:, obeying]).max())
+        assert broken > 0.1
+
+
+def test_a_mirrored_layer_takes_unknown_sizes_and_is_saved(tmp_path):
+    inputs = keras.Input((None, None, 6))
+    outputs = Mirrored(keras.layers.AveragePooling2D(2), {"h": "66.7%", "hv": 0}, name="mine")(inputs)
+    model = keras.Model(inputs, outputs)
+    assert outputs.shape == (None, None, None, 6)
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert again.get_layer("mine").symmetry == {"h": "66.7%", "hv": 0}
+    for positions in ((7, 8), (5, 5)):
+        x = random(2, *positions, 6).astype("float32")
+        np.testing.assert_array_equal(ops.convert_to_numpy(again(x)), ops.convert_to_numpy(model(x)))
+        exchanged = [1, 0, 3, 2]
+        mirrored = ops.convert_to_numpy(model(np.ascontiguousarray(x[:, :, ::-1][..., [*exchanged, 4, 5]])))
+        expected = ops.convert_to_numpy(model(x))[:, :, ::-1, exchanged]
+        np.testing.assert_allclose(mirrored[..., :4], expected, atol=1e-6)
+
+
+def test_channels_that_do_not_fit_are_refused_before_they_are_pooled():
+    pool = Mirrored(keras.layers.MaxPooling2D(2), {"hv": 8})
+    with pytest.raises(SymmetryError) as refusal:
+        pool(np.ones((1, 4, 4, 6), "float32"))
+    assert str(refusal.value) == (
+        "symmetry: 'hv': 8 does not fit 6 filters. Expected a multiple of 4 (the size of one 'hv' orbit), at most 6. "
+        "Use such a number, or a percentage, which rounds down to whole orbits."
+    )
+    with pytest.raises(SymmetryError) as refusal:
+        Mirrored(keras.layers.MaxPooling2D(2), "h")
+    assert str(refusal.value) == (
+        "symmetry: 'h' is no mapping. Expected kinds and numbers, like {'h': 8, 'hv': '50%'}, or None. Use a dict."
+    )

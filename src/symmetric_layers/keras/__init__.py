@@ -9,11 +9,13 @@ from symmetric_layers.keras.conv import (
     SymmetricConv3DTranspose,
 )
 from symmetric_layers.keras.global_conv import GlobalConv1D
+from symmetric_layers.keras.mirrored import Mirrored
 from symmetric_layers.keras.norm import OrbitBatchNormalization, OrbitGroupNormalization, OrbitLayerNormalization
 from symmetric_layers.keras.pool import OrbitPool, TopKPool
 
 __all__ = [
     "GlobalConv1D",
+    "Mirrored",
     "OrbitBatchNormalization",
     "OrbitGroupNormalization",
     "OrbitLayerNormalization",

@@ -52,13 +52,13 @@ def in_the_mirror(run: Run, x: Any, kernel: Any, plan: Plan, transposed: bool, c
         kinds = [block for block in plan.blocks if set(letters) <= set(block.kind)]
         if kinds:
             filters = expand_kernel(kernel, plan, transposed, straight=straight, containing=letters)
-            seen = _flip(x, letters, axis)
+            seen = flip(x, letters, axis)
             if plan.depthwise:
                 here = [index for index, mirror in enumerate(plan.mirror) if set(mirror) & set(crooked) == set(letters)]
                 seen = ops.take(seen, here, axis=axis)
             elif plan.inputs is not None:  # of filters there are fewer than of pixels
                 filters = exchange(filters, plan.inputs, letters, -1 if transposed else -2)
-            answer = ops.moveaxis(_flip(run(seen, filters), letters, axis), axis, -1)
+            answer = ops.moveaxis(flip(run(seen, filters), letters, axis), axis, -1)
             positions = ops.shape(answer)[:-1]
             sizes = [_seen(block, straight) for block in kinds]
             parts = cut(ops.reshape(answer, [-1, plan.banks, sum(sizes)]), sizes, -1)
@@ -67,8 +67,8 @@ def in_the_mirror(run: Run, x: Any, kernel: Any, plan: Plan, transposed: bool, c
     return ops.moveaxis(ops.reshape(full, [*positions, plan.filters]), -1, axis)
 
 
-def _flip(x: Any, letters: str, axis: int) -> Any:
-    """Pictures read backwards along the letters."""
+def flip(x: Any, letters: str, axis: int) -> Any:
+    """Pictures read backwards along the letters; `axis` is where their channels are, -1 or 1."""
     behind = 1 if axis == -1 else 0
     return ops.flip(x, axis=[letter - behind for letter in axes(letters)]) if letters else x
 

@@ -1,0 +1,88 @@
+"""Any channelwise layer, made to obey the mirror law on orbits of channels at every size."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from symmetric_layers.keras.channels import channel_axis, cut, join, known_format, plain
+from symmetric_layers.keras.grid import flip
+from symmetric_layers.letters import LETTERS, mirrors
+from symmetric_layers.orbits import Block, Plan, plan
+
+
+@keras.saving.register_keras_serializable(package="symmetric_layers")
+class Mirrored(keras.layers.Wrapper):
+    """A layer that treats every channel by itself, seen in the mirror by the mirrors of an orbit.
+
+    Max pooling with stride 2 pairs columns 0 and 1, 2 and 3, ...: on a picture of odd width its mirror image pairs
+    others, and the law is lost. Here the mirrors of an orbit are pooled in the mirror.
+
+    Equivalent to: `flip . layer . flip` on the channels that are mirrored, the layer on the others.
+
+    Law: where the channels of the input are orbits, mirroring the input and exchanging its channels mirrors the output
+    and exchanges its channels; at every size.
+
+    Args:
+        layer: a layer without weights that answers channel by channel, for any number of them: pooling, upsampling.
+        symmetry: how the channels are arranged: the `symmetry` of the layer before.
+
+    Shape:
+        What the layer gives. The channels are where the layer has them, last where it does not say.
+
+    Raises:
+        SymmetryError: for a symmetry that cannot be read, or (when it is built) that the channels do not fit.
+
+    Example:
+        >>> pool = Mirrored(keras.layers.MaxPooling2D(2), {'h': 4})
+        >>> x = keras.random.normal((1, 7, 7, 4))
+        >>> mirrored = pool(keras.ops.take(keras.ops.flip(x, 2), [1, 0, 3, 2], axis=-1))
+        >>> bool(keras.ops.all(mirrored == keras.ops.take(keras.ops.flip(pool(x), 2), [1, 0, 3, 2], axis=-1)))
+        True
+    """
+
+    def __init__(self, layer: Any, symmetry: Mapping[str, int | str] | None, **kwargs: Any) -> None:
+        given = plain("symmetry", symmetry)
+        super().__init__(layer, **kwargs)
+        self.symmetry = given
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Checks that the channels fit."""
+        self._plan(input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Calls the layer, in the mirror where channels are mirrors."""
+        axis = self._axis()
+        bank = self._plan(inputs.shape)
+        runs = cut(inputs, [block.filters for block in bank.blocks], axis)
+        return join([self._members(run, block, axis) for run, block in zip(runs, bank.blocks, strict=True)], axis)
+
+    def _members(self, run: Any, block: Block, axis: int) -> Any:
+        """The answers for the orbits of one kind."""
+        if not block.kind:
+            return self.layer(run)
+        answers = []
+        for index, letters in enumerate(mirrors(block.kind)):
+            every = slice(index, None, block.size)
+            own = run[..., every] if axis == -1 else run[:, every]
+            answers.append(flip(self.layer(flip(own, letters, axis)), letters, axis))
+        behind = len(answers[0].shape) if axis == -1 else 2
+        shape = list(ops.shape(answers[0]))
+        shape[axis] = block.filters
+        return ops.reshape(ops.stack(answers, axis=behind), shape)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """What the layer says."""
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {**super().get_config(), "symmetry": None if self.symmetry is None else dict(self.symmetry)}
+
+    def _axis(self) -> int:
+        return channel_axis(known_format(getattr(self.layer, "data_format", "channels_last")))
+
+    def _plan(self, shape: Sequence[int | None]) -> Plan:
+        return plan(self.symmetry, shape[self._axis()], len(LETTERS))  # type: ignore[arg-type]
