@@ -1,30 +1,24 @@
 """Every example of the face runs, and a whole network mirrors."""
 
-import doctest
-import importlib
-import pkgutil
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from examples import modules, run, silent
 from flax import nnx
 from flax_face import apply
 
 import symmetric_layers.flax as face
 from symmetric_layers.flax import InvariantConv, Mirrored, OrbitBatchNorm, SymmetricConv, SymmetricConvTranspose
 
-MODULES = [f"symmetric_layers.flax.{module.name}" for module in pkgutil.iter_modules(face.__path__)]
 
-
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", modules(face))
 def test_every_example_gives_what_it_says(name):
-    known = {"jax": jax, "jnp": jnp, "nnx": nnx, **{each: getattr(face, each) for each in face.__all__}}
-    assert doctest.testmod(importlib.import_module(name), extraglobs=known).failed == 0
+    assert run(name, face, jax=jax, jnp=jnp, nnx=nnx)[1] == 0
 
 
-def test_every_class_has_an_example():
-    assert [name for name in face.__all__ if ">>>" not in getattr(face, name).__doc__] == ["Deviation"]
+def test_everything_has_an_example():
+    assert silent(face) == ["Deviation"]
 
 
 class Net(nnx.Module):
