@@ -13,7 +13,7 @@ import time
 import keras
 import numpy as np
 
-from symmetric_layers.keras import GlobalConv1D, SymmetricConv2D
+from symmetric_layers.keras import GlobalConv1D, OrbitBatchNormalization, SymmetricConv2D
 
 BANKS = {"h": {"h": "100%"}, "hv": {"hv": "100%"}, "mixed": {"h": "25%", "v": "25%", "hv": "25%"}}
 
@@ -63,6 +63,19 @@ def main():
                 asked.turns,
             )
             print(f"{channels:4} channels, {name:<14} {row}")
+    channels = asked.channels[0]
+    shape = (asked.batch, asked.size, asked.size, channels)
+    print(f"strides 2, padding 'same', mirrored grid, {channels} channels")
+    for name, symmetry in BANKS.items():
+        arguments, how = (channels, 3, 2, "same"), {"symmetry": symmetry, "grid": "mirrored"}
+        ours, host = SymmetricConv2D(*arguments, **how), keras.layers.Conv2D(*arguments)
+        row = side_by_side(training_step(ours, shape, channels), training_step(host, shape, channels), asked.turns)
+        print(f"{name:<28} {row}")
+    print(f"batch norm, {channels} channels")
+    for name, symmetry in BANKS.items():
+        ours, host = OrbitBatchNormalization(symmetry=symmetry), keras.layers.BatchNormalization()
+        row = side_by_side(training_step(ours, shape, channels), training_step(host, shape, channels), asked.turns)
+        print(f"{name:<28} {row}")
     row = side_by_side(
         training_step(GlobalConv1D(16), (1, 4096, 16), 16),
         training_step(keras.layers.Conv1D(16, 8191, padding="same"), (1, 4096, 16), 16),
