@@ -19,10 +19,10 @@ class Written:
 
 
 class Values:
-    """Numbers where the host's call reads a variable."""
+    """Numbers where the host's call reads a variable: by an index, in older versions by its attribute."""
 
-    def __init__(self, values: Array) -> None:
-        self.values = values
+    def __init__(self, value: Array) -> None:
+        self.value = value
 
     def __getitem__(self, index: Any) -> Array:
-        return self.values[index]
+        return self.value[index]
