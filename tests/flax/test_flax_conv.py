@@ -13,7 +13,7 @@ from flax_face import apply
 from jax.sharding import NamedSharding, PartitionSpec
 
 from symmetric_layers import SymmetryError
-from symmetric_layers.flax import OrbitPool, SymmetricConv, SymmetricConvTranspose
+from symmetric_layers.flax import InvariantConv, OrbitPool, SymmetricConv, SymmetricConvTranspose
 
 PAIRS = [(nnx.Conv, SymmetricConv), (nnx.ConvTranspose, SymmetricConvTranspose)]
 BANK = {"h": 2, "hv": 4}
@@ -291,3 +291,106 @@ def test_a_small_network_learns_digits_and_is_saved(tmp_path):
         kind, empty = nnx.split(nnx.eval_shape(lambda: Net(nnx.Rngs(1))))
         again = nnx.merge(kind, checkpointer.restore(tmp_path / "net", empty))
     np.testing.assert_array_equal(again(images), net(images))
+
+
+@pytest.mark.parametrize("kernel", [np.array, list, iter])
+@pytest.mark.parametrize("ours", [SymmetricConv, SymmetricConvTranspose, InvariantConv])
+def test_a_kernel_has_as_many_axes_as_it_says_in_whatever_way(ours, kernel):
+    more = {"in_symmetry": {"hv": 4}} if ours is InvariantConv else {"symmetry": {"hv": 4}}
+    layer = ours(4, 4, kernel((3, 2)), rngs=nnx.Rngs(0), **more)
+    assert layer.full_kernel().shape[:2] == layer.kernel.shape[:2] == (3, 2)
+    assert layer(random(1, 5, 6, 4)).shape == (1, 5, 6, 4)
+
+
+@pytest.mark.parametrize("kernel", [(), (2, 2, 2, 2)])
+@pytest.mark.parametrize(("host", "ours"), PAIRS)
+def test_without_symmetry_the_host_has_any_number_of_axes(host, ours, kernel):
+    x = random(2, *(4,) * len(kernel), 3)
+    plain, layer = (cls(3, 4, kernel, rngs=nnx.Rngs(0)) for cls in (host, ours))
+    assert layer.kernel.shape == plain.kernel.shape
+    if host is nnx.Conv:  # `lax.conv_transpose` has no such numbers of axes
+        np.testing.assert_array_equal(layer(x), plain(x))
+    with pytest.raises(SymmetryError, match=r"has no mirrors here|is no usable count"):
+        ours(4, 4, kernel, symmetry={"h": 2}, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("grid", ["shared", "mirrored"])
+@pytest.mark.parametrize(
+    ("ours", "more"),
+    [
+        (SymmetricConv, {"symmetry": {"h": 4, "hv": 4}}),
+        (SymmetricConv, {"symmetry": {"hv": 8}, "in_symmetry": {"hv": 8}}),
+        (SymmetricConv, {"symmetry": {"h": 8}, "in_symmetry": {"h": 8}, "feature_group_count": 8}),
+        (SymmetricConvTranspose, {"symmetry": {"h": 4, "hv": 4}}),
+        (InvariantConv, {"in_symmetry": {"hv": 8}}),
+    ],
+    ids=str,
+)
+def test_empty_batches_and_batches_shared_out_explicitly(ours, more, grid):
+    if ours is not InvariantConv:
+        more = {**more, "grid": grid}
+    layer = ours(8, 8, (3, 3), 2, rngs=nnx.Rngs(0), **more)
+    x = random(4, 6, 8, 8)
+    expected = apply(layer, x)
+    assert layer(x[:0]).shape == (0, *expected.shape[1:])
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        shared = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+        answer = nnx.jit(lambda layer, x: layer(x))(layer, shared)
+        assert answer.sharding.spec[0] == "data"
+        close(answer, expected, atol=1e-5)
+
+
+def test_where_answers_go_is_said_to_the_host():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    layers = [SymmetricConv(4, 8, (3, 3), rngs=nnx.Rngs(0), **SHARED)]
+    layers.append(InvariantConv(4, 8, (3, 3), in_symmetry={"h": 4}, rngs=nnx.Rngs(0)))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(random(4, 6, 8, 4), NamedSharding(mesh, PartitionSpec("data")))
+        for layer in layers:
+            answer = layer(x, out_sharding=PartitionSpec(None, None, None, "data"))
+            assert answer.sharding.spec == PartitionSpec(None, None, None, "data")
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_filters_of_stacked_layers_are_written_out_one_by_one(groups):
+    @nnx.split_rngs(splits=2)
+    @nnx.vmap
+    def many(rngs):
+        bank = {"symmetry": {"h": 4, "hv": 8}, "in_symmetry": {"hv": 8}, "feature_group_count": groups}
+        return SymmetricConv(8, 16, (3, 2), rngs=rngs, bias_init=nnx.initializers.normal(), **bank)
+
+    stacked = many(nnx.Rngs(0))
+    each = nnx.vmap(lambda layer: (layer.full_kernel(), layer.full_bias()))(stacked)
+    np.testing.assert_array_equal(stacked.full_kernel(), each[0])
+    np.testing.assert_array_equal(stacked.full_bias(), each[1])
+
+
+@pytest.mark.parametrize("grid", ["shared", "mirrored"])
+def test_what_the_host_refuses_it_refuses_in_its_own_words(grid):
+    for padding in ([1], ((1, 2, 3), 1), np.int64(1)):
+        layer = SymmetricConv(3, 8, (3, 3), 2, padding=padding, grid=grid, rngs=nnx.Rngs(0), **SHARED)
+        with pytest.raises(ValueError, match="Invalid padding format"):
+            layer(random(1, 6, 6, 3))
+    for groups, in_symmetry in ((1, None), (8, {"hv": 8})):
+        layer = SymmetricConv(
+            8, 8, (3, 3), 2, grid=grid, feature_group_count=groups, symmetry={"hv": 8}, in_symmetry=in_symmetry,
+            rngs=nnx.Rngs(0),
+        )  # fmt: skip
+        with pytest.raises((ValueError, TypeError), match="feature"):
+            layer(random(1, 6, 6, 3))
+
+
+@pytest.mark.parametrize("grid", ["shared", "mirrored"])
+def test_a_bias_may_be_left_out_later(grid):
+    layer = SymmetricConv(3, 8, (3, 3), 2, grid=grid, rngs=nnx.Rngs(0), **SHARED)
+    x = random(1, 6, 6, 3)
+    straight = layer(x)
+    layer.use_bias = False
+    close(layer(x), straight - layer.full_bias(), atol=1e-6)
+
+
+def test_without_symmetry_masks_are_the_hosts_to_refuse():
+    layer = SymmetricConv(2, 4, (3, 3), mask=jnp.ones((3, 3, 2, 8)), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="Mask needs to have the same shape as weights"):
+        layer(random(1, 5, 5, 2))

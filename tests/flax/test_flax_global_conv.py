@@ -1,5 +1,6 @@
 """The convolution as wide as its input."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
@@ -96,3 +97,15 @@ def test_use_bias_is_a_bool():
     with pytest.raises(SymmetryError) as refusal:
         GlobalConv1D(3, 4, use_bias=None, rngs=nnx.Rngs(0))
     assert str(refusal.value) == "use_bias: None is no bool. Expected True or False. Use one of these."
+
+
+def test_both_weights_start_like_a_linear_layers_and_apart():
+    layer, host = GlobalConv1D(3, 4, rngs=nnx.Rngs(0)), nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(layer.centre[...], host.kernel[...])
+    assert jnp.abs(layer.centre[...] - layer.surround[...]).max() > 0.1
+
+
+def test_the_precision_asked_for_is_that_of_the_products():
+    layer = GlobalConv1D(3, 4, precision="highest", rngs=nnx.Rngs(0))
+    asked = str(jax.make_jaxpr(lambda x: layer(x))(jnp.ones((1, 2, 3), jnp.float32)))
+    assert asked.count("Precision.HIGHEST") == 4  # of both operands of both products

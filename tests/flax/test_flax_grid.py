@@ -26,7 +26,7 @@ GEOMETRIES = [
     {"kernel_size": (3, 3), "strides": 2, "padding": "CIRCULAR"},
     {"kernel_size": (4, 3), "strides": 2, "padding": "REFLECT"},
     {"kernel_size": (3, 3), "strides": 1, "padding": ((0, 1), (2, 1))},
-    {"kernel_size": (3, 3), "strides": 2, "padding": 1, "input_dilation": (2, 1)},
+    {"kernel_size": (3, 3), "strides": 3, "padding": 1, "input_dilation": (2, 1)},
 ]
 TRANSPOSED = [
     {"kernel_size": (3, 3), "strides": 2, "padding": "SAME"},
@@ -151,3 +151,18 @@ def test_pooling_obeys_at_every_size(symmetry, positions):
     np.testing.assert_array_equal(
         Mirrored(pool, symmetry)(flat(x))[..., np.array(first)], pool(flat(x))[..., np.array(first)]
     )
+
+
+def test_padding_before_alone_is_seen_in_the_mirror(tolerance):
+    how = {"kernel_size": 3, "padding": "CAUSAL", "param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
+    x = picture(4, 9)
+    layer = SymmetricConv(4, 8, symmetry={"h": 8}, in_symmetry={"h": 4}, grid="mirrored", **how)
+    assert law_error(layer, {"h": 8}, {"h": 4}, x) <= tolerance["float64"]
+    head = InvariantConv(4, 2, in_symmetry={"h": 4}, **how)
+    straight, mirrored = (deep(apply(head, flat(seen))) for seen in (x, oracle.act(x, "h", {"h": 4})))
+    np.testing.assert_allclose(mirrored, oracle.flip(straight, "h"), rtol=0, atol=tolerance["float64"])
+
+
+def test_empty_batches_are_pooled():
+    pool = Mirrored(lambda x: nnx.max_pool(x, (2, 2), (2, 2)), {"h": 4, "hv": 8})
+    assert pool(jnp.ones((0, 7, 7, 12))).shape == (0, 3, 3, 12)

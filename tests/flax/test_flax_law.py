@@ -27,18 +27,23 @@ def test_deviations_are_those_of_ordinary_code():
         assert deviation.relative == pytest.approx(error / float(jnp.abs(expected).max()))
 
 
-def test_orbits_are_exchanged_where_they_are_named(tolerance):
+def test_of_orbits_those_are_measured_that_know_the_letter(tolerance):
     net = layer()
-    (named,) = equivariance_error(net, X, "h", symmetry=BANK)
-    (unnamed,) = equivariance_error(net, X, "h")
-    assert named.absolute <= tolerance["float64"] < 1e-3 < unnamed.absolute
+    for letter in "hv":  # 'h' orbits do not know 'v', and free filters know nothing
+        (named,) = equivariance_error(net, X, letter, symmetry=BANK)
+        (unnamed,) = equivariance_error(net, X, letter)
+        assert named.absolute <= tolerance["float64"] < 1e-3 < unnamed.absolute
     deep = SymmetricConv(
         8, 4, (3, 3), symmetry={"hv": 4}, in_symmetry={"hv": 8}, param_dtype=jnp.float64, rngs=nnx.Rngs(0)
     )
     (named,) = equivariance_error(deep, net(X), "h", in_symmetry={"hv": 8}, symmetry={"hv": 4})
     assert named.absolute <= tolerance["float64"]
-    (vector,) = equivariance_error(lambda x: net(x).mean((1, 2)), X, "h", symmetry=BANK)
+    (vector,) = equivariance_error(lambda x: net(x).mean((1, 2)), X, "v", symmetry=BANK)
     assert vector.absolute <= tolerance["float64"]
+    broken = SymmetricConv(3, 12, (3, 3), 2, symmetry={"h": 4, "hv": 4}, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    (found,) = equivariance_error(broken, X, "h", symmetry={"h": 4, "hv": 4})
+    assert found.relative > 1e-2
+    assert equivariance_error(lambda x: x[:0], X, "h") == [("h", "", 0.0, 0.0)]
 
 
 def test_every_output_is_measured_and_named():
@@ -49,6 +54,9 @@ def test_every_output_is_measured_and_named():
     assert max(found[1].absolute, found[2].absolute) < 1e-9
     (other,) = equivariance_error(lambda x: x[:, : 3 + int(x[0, 0, 0, 0] > x[0, -1, 0, 0])], X, "v")
     assert other.absolute == float("inf")
+    with pytest.raises(SymmetryError) as refusal:
+        equivariance_error(lambda x: {"left" if x[0, 0, 0, 0] > x[0, 0, -1, 0] else "right": x}, X, "h")
+    assert str(refusal.value).startswith("model: the answer to the picture mirrored along 'h' has other parts (['")
     (broken,) = equivariance_error(lambda x: x / 0, X, "h")
     assert broken.relative == float("inf")
 

@@ -104,18 +104,21 @@ def test_the_call_says_which_statistics_count_before_the_layer_does():
     np.testing.assert_array_equal(seen(x), batch_norm()(x, use_running_average=True))
 
 
-def test_devices_share_their_statistics():
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("groups", [None, [[0, 1], [2, 3]]])
+def test_devices_share_their_statistics(fast, groups):
     x = flat(picture(5, 6))
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    norm = batch_norm(axis_name="data")
+    norm = batch_norm(axis_name="data", axis_index_groups=groups, use_fast_variance=fast)
     kind, state = nnx.split(norm)
 
     def one(state, x):
         return nnx.merge(kind, state)(x)
 
     parts = {"in_specs": (PartitionSpec(), PartitionSpec("data")), "out_specs": PartitionSpec("data")}
-    shared = jax.jit(jax.shard_map(one, mesh=mesh, **parts))(state, x)
-    np.testing.assert_allclose(shared, batch_norm()(x), atol=1e-10)
+    shared = jax.jit(jax.shard_map(one, mesh=mesh, check_vma=groups is None, **parts))(state, x)
+    together = [x] if groups is None else jnp.split(x, 2)
+    np.testing.assert_allclose(shared, jnp.concatenate([batch_norm()(those) for those in together]), atol=1e-10)
     alone = jnp.concatenate([batch_norm()(one) for one in jnp.split(x, 4)])
     assert jnp.abs(alone - shared).max() > 0.1
 
@@ -181,3 +184,43 @@ def test_groups_that_mirrors_would_tear_apart_are_refused():
         "num_groups: 4 groups of 3 channels are torn apart by the exchange along 'h'. Expected one of [1, 3, 6, 12]. "
         "Use such a number."
     )
+
+
+def test_what_the_host_would_refuse_is_refused():
+    with pytest.raises(SymmetryError) as refusal:
+        OrbitBatchNorm(8, symmetry={"h": 8}, use_running_average=True, rngs=nnx.Rngs(0))(jnp.ones((2, 3, 1)))
+    assert str(refusal.value) == (
+        "x: 1 channels on axis -1 are not those of this norm. Expected 8. Make the norm for as many, or move the "
+        "channels."
+    )
+    with pytest.raises(ValueError, match="boolean"):
+        batch_norm()(flat(picture(5)), mask=jnp.full((4, 5, 15), 2))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_complex_numbers_have_a_variance_that_is_real(fast):
+    x = flat(picture(5, 6, channels=4))
+    x = x + 1j * flat(picture(6, 5, channels=4)).reshape(x.shape)
+    norm = OrbitBatchNorm(4, symmetry={"h": 4}, use_fast_variance=fast, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    norm.mean = nnx.BatchStat(jnp.zeros(2, complex))
+    y = norm(x)
+    np.testing.assert_allclose((jnp.abs(y) ** 2).mean(), 1.0, atol=1e-4)
+
+
+def test_a_variance_is_never_negative():
+    x = jnp.full((4, 5, 4), 1e4 + 0.1, jnp.float32)
+    norm = OrbitBatchNorm(4, symmetry={"h": 4}, epsilon=1e-12, rngs=nnx.Rngs(0))
+    assert jnp.isfinite(norm(x)).all()
+    assert (norm.var[...] >= 0).all()
+
+
+@pytest.mark.parametrize("ours", [OrbitLayerNorm, OrbitInstanceNorm])
+def test_affine_terms_start_as_the_hosts_representatives(ours):
+    layer, host = ours(15, symmetry=MIXED, rngs=nnx.Rngs(0), **AFFINE), ours.__mro__[2](15, rngs=nnx.Rngs(0), **AFFINE)
+    first = np.array([index for index, letters in enumerate(layer.plan.mirror) if not letters])
+    np.testing.assert_array_equal(layer.scale[...], host.scale[...][first])
+    np.testing.assert_array_equal(layer.bias[...], host.bias[...][first])
+
+
+def test_a_norm_knows_its_features():
+    assert batch_norm().num_features == OrbitLayerNorm(15, symmetry=MIXED, rngs=nnx.Rngs(0)).num_features == 15

@@ -29,6 +29,8 @@ def test_orbit_pool_takes_percentages_of_what_comes():
     pool = OrbitPool({"h": "50%"})
     assert pool(jnp.ones((2, 8))).shape == (2, 6)
     assert pool(jnp.ones((2, 5, 4))).shape == (2, 5, 3)
+    assert pool(jnp.ones((0, 5, 4))).shape == (0, 5, 3)
+    assert OrbitPool(None)(jnp.ones((2, 0))).shape == (2, 0)
 
 
 @pytest.mark.parametrize("pool", [OrbitPool, lambda symmetry: Mirrored(lambda x: x, symmetry)])
@@ -107,6 +109,9 @@ def test_only_distinct_numbers_lead_out_of_the_orbits():
     host.kernel[...] = head.full_kernel()
     x = flat(random(2, 16, 7, 9).astype("float32"))
     np.testing.assert_allclose(head(x), host(x), atol=1e-5)
+    assert head.kernel_shape == head.kernel.shape
+    with pytest.raises(SymmetryError, match=r"^mask: an array of shape"):
+        InvariantConv(4, 2, (1, 1), mask=jnp.ones((1, 1, 4, 2)), in_symmetry={"hv": 4}, rngs=nnx.Rngs(0))
     masked = InvariantConv(4, 2, (1, 1), mask=jnp.zeros((1, 1, 1, 2)), in_symmetry={"hv": 4}, rngs=nnx.Rngs(0))
     np.testing.assert_array_equal(masked(jnp.ones((1, 3, 3, 4))), 0)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.flax.channels import cut, exchange, join, unfold
+from symmetric_layers.flax.channels import cut, exchange, in_banks, join
 from symmetric_layers.letters import LETTERS, axes, mirrors
 from symmetric_layers.orbits import Block, Plan
 
@@ -44,7 +44,7 @@ def expand_kernel(
         return kernel
     bank, inputs = (-2, -1) if turned else (-1, -2)
     if plan.banks > 1:
-        kernel, inputs = unfold(kernel, -1, [plan.banks, -1]), -3
+        kernel, inputs = in_banks(kernel, plan), -3
     stored = cut(kernel, [block.orbits for block in plan.blocks], bank)
     parts = [
         _written(part, block, plan, straight, bank, inputs)
@@ -52,7 +52,7 @@ def expand_kernel(
         if set(containing) <= set(block.kind)
     ]
     full = join(parts, bank)
-    return full.reshape(*full.shape[:-2], -1) if plan.banks > 1 else full
+    return full.reshape(*full.shape[:-2], plan.banks * full.shape[-1]) if plan.banks > 1 else full
 
 
 def _written(part: Array, block: Block, plan: Plan, straight: str, bank: int, inputs: int) -> Array:
@@ -68,5 +68,6 @@ def _written(part: Array, block: Block, plan: Plan, straight: str, bank: int, in
 def _mirror(kernel: Array, plan: Plan, letters: str, inputs: int) -> Array:
     if not letters:
         return kernel
-    mirrored = jnp.flip(kernel, [plan.ndim + axis for axis in axes(letters)])
+    behind = 3 if plan.banks > 1 else 2  # positions are counted from the end: before them layers may be stacked
+    mirrored = jnp.flip(kernel, [axis - behind for axis in axes(letters)])
     return mirrored if plan.inputs is None or plan.depthwise else exchange(mirrored, plan.inputs, letters, inputs)

@@ -18,7 +18,7 @@ def spread(x: Array, plan: Plan) -> Array:
     """Gives every filter the entry of its representative: along the last axis, stored entries become channels."""
     if not plan.orbits:
         return x
-    stored = cut(x.reshape(*x.shape[:-1], plan.banks, -1), [block.orbits for block in plan.blocks], -1)
+    stored = cut(in_banks(x, plan), [block.orbits for block in plan.blocks], -1)
     parts = [jnp.repeat(part, block.size, -1) for block, part in zip(plan.blocks, stored, strict=True)]
     return join(parts, -1).reshape(*x.shape[:-1], plan.filters)
 
@@ -30,8 +30,7 @@ def act(x: Array, plan: Plan | None, letters: str) -> Array:
     mirrored = flip(x, letters)
     if plan is None or not plan.orbits:
         return mirrored
-    exchanged = exchange(mirrored.reshape(*x.shape[:-1], plan.banks, -1), plan, letters, -1)
-    return exchanged.reshape(x.shape)
+    return exchange(in_banks(mirrored, plan), plan, letters, -1).reshape(x.shape)
 
 
 def flip(x: Array, letters: str) -> Array:
@@ -56,13 +55,20 @@ def exchange(x: Array, plan: Plan, letters: str, axis: int) -> Array:
     return per_block(x, plan, axis, swap)
 
 
+def in_banks(x: Array, plan: Plan) -> Array:
+    """The last axis as two: banks, and what each of them has."""
+    return unfold(x, -1, [plan.banks, x.shape[-1] // plan.banks])
+
+
 def unfold(x: Array, axis: int, sizes: Sequence[int]) -> Array:
-    """One axis (negative) as several."""
+    """One axis (negative) as several, of sizes that are all said: empty batches leave nothing to conclude them from."""
     return x.reshape(*x.shape[: x.ndim + axis], *sizes, *x.shape[x.ndim + axis + 1 :])
 
 
 def per_block(x: Array, plan: Plan, axis: int, move: Callable[[Array, Block], Array]) -> Array:
     """Cuts the channels along `axis` into the runs of one kind, moves each, and joins them again."""
+    if not plan.blocks:
+        return x
     runs = cut(x, [block.filters for block in plan.blocks], axis)
     return join([move(run, block) for run, block in zip(runs, plan.blocks, strict=True)], axis)
 

@@ -1,6 +1,6 @@
 """Convolutions whose filters come in mirror-image orbits: drop-in subclasses of those of `flax.nnx`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flax import nnx
@@ -12,6 +12,7 @@ from symmetric_layers.flax.channels import spread
 from symmetric_layers.flax.grid import in_the_mirror, lopsided, lopsided_transposed
 from symmetric_layers.flax.initial import KERNEL, ZEROS, Initializer, representatives
 from symmetric_layers.flax.written import Values, Written
+from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 else:
     _Host = object
 
-Sizes = int | Sequence[int]
+Sizes = int | Iterable[int]
 _Symmetry = Mapping[str, int | str] | None
 
 
@@ -28,6 +29,8 @@ class _Symmetric(_Host):
 
     kernel: nnx.Param
     bias: Any
+    in_features: int
+    use_bias: bool
     plan: Plan
     share_bias: bool
     grid: str
@@ -36,8 +39,9 @@ class _Symmetric(_Host):
 
     def _remember(self, bank: Plan, share_bias: bool, grid: str) -> None:
         self.plan, self.share_bias, self.grid = bank, share_bias, grid
-        self.kernel_shape = self.kernel.shape
-        stored_kernel(self)  # refuses a mask that does not fit
+        if bank.orbits:
+            self.kernel_shape = self.kernel.shape
+            stored_kernel(self)  # refuses a mask that does not fit
 
     def full_kernel(self) -> Array:
         """All filters, mirrors written out (and masked): what the host's layer would hold as its `kernel`."""
@@ -51,9 +55,10 @@ class _Symmetric(_Host):
 
     def _answer(self, host: Callable[[Any, Array], Array], x: Array) -> Array:
         """What the host's call answers, with the whole bank in the place of what is stored."""
-        crooked = self._crooked(x) if self.grid == "mirrored" else ""
+        # other channels than these the host refuses in its own words
+        crooked = self._crooked(x) if self.grid == "mirrored" and x.shape[-1] == self.in_features else ""
         crooked = "".join(letter for letter in crooked if any(letter in kind for kind in self.plan.kinds))
-        bias = self.full_bias()
+        bias = self.full_bias() if self.use_bias else None
         if not crooked:
             seen: dict[str, Any] = {"kernel": Values(self.full_kernel()), "mask": None}
             return host(Written(self, bias=None if bias is None else Values(bias), **seen), x)
@@ -90,8 +95,8 @@ class SymmetricConv(_Symmetric, nnx.Conv):
     exchanges each channel with its mirror (`plan.exchange(letter)`). It holds where biases are shared, the padding
     is the same on both sides, and along each mirrored axis `(n + 2p - d(k-1) - 1) mod s` is 0, for size n, padding
     p, dilation d, kernel k and stride s. `padding='SAME'` adds `max((ceil(n/s) - 1)s + d(k-1) + 1 - n, 0)` in all,
-    and the odd one after: that is lopsided, and breaks the law, for even kernels at stride 1, and for odd kernels at
-    stride 2 on an even size (224, say; 225 obeys). With `in_symmetry` the input's channels are exchanged together
+    and the odd one after: that breaks the law for even (undilated) kernels at stride 1, and for odd kernels at stride 2
+    on an even size (224, say; 225 obeys). With `in_symmetry` the input's channels are exchanged together
     with the mirroring. With `grid='mirrored'` it holds at every size.
 
     Args:
@@ -135,7 +140,7 @@ class SymmetricConv(_Symmetric, nnx.Conv):
         in_features: int,
         out_features: int,
         kernel_size: Sizes,
-        strides: Sizes | None = 1,
+        strides: int | Sequence[int] | None = 1,
         *,
         feature_group_count: int = 1,
         kernel_init: Initializer = KERNEL,
@@ -147,12 +152,15 @@ class SymmetricConv(_Symmetric, nnx.Conv):
         rngs: nnx.Rngs,
         **others: Any,
     ) -> None:
-        bank = plan(symmetry, out_features, rank_of(kernel_size), feature_group_count, in_symmetry, in_features)
+        size = sizes_of(kernel_size)
+        bank = plan(
+            symmetry, out_features, _rank(size, symmetry, in_symmetry), feature_group_count, in_symmetry, in_features
+        )
         share_bias, grid = yes_or_no("share_bias", share_bias), one_of("grid", grid, ("shared", "mirrored"))
         super().__init__(
             in_features,
             out_features,
-            kernel_size,
+            size,
             strides,
             feature_group_count=feature_group_count,
             kernel_init=representatives(kernel_init, bank, -1),
@@ -182,8 +190,8 @@ class SymmetricConvTranspose(_Symmetric, nnx.ConvTranspose):
     along its last axis but one with `transpose_kernel=True`.
 
     Law: as for `SymmetricConv`, where as much is cut off (or added) on the left as on the right: `padding='VALID'` with
-    strides no larger than the (dilated) kernel, `'SAME'` at stride 1 with odd kernels, and the same number of pixels
-    of padding on both sides.
+    strides no larger than the (dilated) kernel, `'SAME'` where the stride is no larger, too, and both are odd or both
+    even, and the same number of pixels of padding on both sides. With `grid='mirrored'` it holds always.
 
     Shape:
         `(*batch, *positions, in_features)` to what the host gives. The stored `kernel` is
@@ -202,7 +210,7 @@ class SymmetricConvTranspose(_Symmetric, nnx.ConvTranspose):
         in_features: int,
         out_features: int,
         kernel_size: Sizes,
-        strides: Sizes | None = None,
+        strides: int | Sequence[int] | None = None,
         *,
         transpose_kernel: bool = False,
         kernel_init: Initializer = KERNEL,
@@ -214,12 +222,13 @@ class SymmetricConvTranspose(_Symmetric, nnx.ConvTranspose):
         rngs: nnx.Rngs,
         **others: Any,
     ) -> None:
-        bank = plan(symmetry, out_features, rank_of(kernel_size), 1, in_symmetry, in_features)
+        size = sizes_of(kernel_size)
+        bank = plan(symmetry, out_features, _rank(size, symmetry, in_symmetry), 1, in_symmetry, in_features)
         share_bias, grid = yes_or_no("share_bias", share_bias), one_of("grid", grid, ("shared", "mirrored"))
         super().__init__(
             in_features,
             out_features,
-            kernel_size,
+            size,
             strides,
             transpose_kernel=transpose_kernel,
             kernel_init=representatives(kernel_init, bank, -2 if transpose_kernel else -1),
@@ -239,6 +248,11 @@ class SymmetricConvTranspose(_Symmetric, nnx.ConvTranspose):
         return lopsided_transposed(self)
 
 
-def rank_of(kernel_size: Sizes) -> int:
-    """How many axes a kernel has; a number is the size of the only one, as in the host."""
-    return len(kernel_size) if isinstance(kernel_size, Sequence) else 1
+def sizes_of(kernel_size: Sizes) -> tuple[int, ...]:
+    """The size of a kernel along every axis; a number is that of the only one, as in the host."""
+    return (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+
+
+def _rank(size: tuple[int, ...], symmetry: _Symmetry, in_symmetry: _Symmetry) -> int:
+    """How many axes a plan has to know; without a symmetry the host may have any number."""
+    return len(size) if symmetry or in_symmetry else min(max(len(size), 1), len(LETTERS))

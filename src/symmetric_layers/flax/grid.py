@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from symmetric_layers.flax.bank import expand_kernel
-from symmetric_layers.flax.channels import cut, exchange, flip, join, per_block, unfold
+from symmetric_layers.flax.channels import cut, exchange, flip, in_banks, join, per_block, unfold
 from symmetric_layers.letters import LETTERS, mirrors
 from symmetric_layers.orbits import Block, Plan
 
@@ -70,7 +70,7 @@ def in_the_mirror(run: Run, x: Array, kernel: Array, plan: Plan, turned: bool, c
                 filters = exchange(filters, plan.inputs, letters, -1 if turned else -2)
             answer = flip(run(seen, filters, groups), letters)
             sizes = [_seen(block, straight) for block in kinds]
-            parts = cut(unfold(answer, -1, [plan.banks, -1]), sizes, -1)
+            parts = cut(in_banks(answer, plan), sizes, -1)
             answers.update({(letters, block.kind): part for block, part in zip(kinds, parts, strict=True)})
     full = join([_side_by_side(answers, block, crooked) for block in plan.blocks], -1)
     return full.reshape(*full.shape[:-2], plan.filters)
@@ -91,14 +91,14 @@ def _seen(block: Block, straight: str) -> int:
 def _channels(x: Array, plan: Plan, crooked: str, letters: str) -> Array:
     """The channels that depthwise filters see which are mirrored along those of the crooked letters."""
 
-    def own(channels: Array, block: Block) -> Array:
+    def pick(channels: Array, block: Block) -> Array:
         if not set(letters) <= set(block.kind):
             return channels[..., :0]
         places = tuple(int(letter in letters) if letter in crooked else slice(None) for letter in reversed(block.kind))
-        unfolded = unfold(channels, -1, [block.orbits, *[2] * len(block.kind)])
-        return unfolded[(..., slice(None), *places)].reshape(*channels.shape[:-1], -1)
+        own = unfold(channels, -1, [block.orbits, *[2] * len(block.kind)])[(..., slice(None), *places)]
+        return own.reshape(*channels.shape[:-1], _seen(block, "".join(set(LETTERS) - set(crooked))))
 
-    return per_block(x, plan, -1, own)
+    return per_block(x, plan, -1, pick)
 
 
 def _side_by_side(answers: dict[tuple[str, str], Array], block: Block, crooked: str) -> Array:
@@ -107,14 +107,18 @@ def _side_by_side(answers: dict[tuple[str, str], Array], block: Block, crooked: 
     if not here:
         return answers["", block.kind]
     others = [letter for letter in block.kind if letter not in crooked]
-    parts = [unfold(answers[letters, block.kind], -1, [block.orbits, -1]) for letters in mirrors(here)]
-    stacked = jnp.stack(parts, -2)  # (..., orbits, crooked members, straight members), the last letter changing slowest
-    unfolded = stacked.reshape(*stacked.shape[:-2], *[2] * len(block.kind))
-    standing = [*reversed(here), *reversed(others)]
-    leading = unfolded.ndim - len(standing)
-    order = [leading + standing.index(letter) for letter in reversed(block.kind)]
-    ordered = jnp.transpose(unfolded, [*range(leading), *order])
-    return ordered.reshape(*ordered.shape[: leading - 1], block.filters)
+    lead = answers["", block.kind].ndim  # of axes before those of the letters, with the orbits split off
+
+    def members(rest: str, chosen: str) -> Array:
+        """The answers for those letters, and for those and any of the rest, each letter on an axis of its own."""
+        if not rest:
+            return unfold(answers[chosen, block.kind], -1, [block.orbits, *[2] * len(others)])
+        return jnp.stack([members(rest[:-1], chosen), members(rest[:-1], rest[-1] + chosen)], lead)
+
+    standing = [*reversed(here), *reversed(others)]  # the last letter changes slowest
+    order = [lead + standing.index(letter) for letter in reversed(block.kind)]
+    ordered = jnp.transpose(members(here, ""), [*range(lead), *order])
+    return ordered.reshape(*ordered.shape[: lead - 1], block.filters)
 
 
 def _reaches(layer: Any) -> list[int]:
@@ -136,8 +140,11 @@ def _pads(layer: Any, sizes: Sequence[int], reaches: list[int], strides: Sequenc
 
 
 def _pairs(padding: Any, rank: int) -> list[tuple[int, int]]:
+    """Sides of the picture; of a padding that is none the same, for the host to refuse in its own words."""
     sides = [padding] * rank if isinstance(padding, int) else padding
-    return [(side, side) if isinstance(side, int) else tuple(side) for side in sides]
+    pairs = [(side, side) if isinstance(side, int) else side for side in sides] if isinstance(sides, Sequence) else []
+    fits = len(pairs) == rank and all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs)
+    return pairs if fits else [(0, 0)] * rank
 
 
 def _letters(wrong: Any) -> str:

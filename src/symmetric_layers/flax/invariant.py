@@ -1,6 +1,6 @@
 """The way out of the orbits: convolutions and linear heads whose answers are ordinary again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from symmetric_layers.counts import Bank
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.bank import expand_kernel, stored_kernel
 from symmetric_layers.flax.channels import act, flip, plan_of, spread
-from symmetric_layers.flax.conv import Sizes, rank_of
+from symmetric_layers.flax.conv import Sizes, sizes_of
 from symmetric_layers.flax.grid import lopsided
 from symmetric_layers.flax.initial import KERNEL, Initializer, representatives
 from symmetric_layers.flax.written import Values, Written
@@ -61,7 +61,7 @@ class InvariantConv(nnx.Conv):
         in_features: int,
         out_features: int,
         kernel_size: Sizes,
-        strides: Sizes | None = 1,
+        strides: int | Sequence[int] | None = 1,
         *,
         feature_group_count: int = 1,
         kernel_init: Initializer = KERNEL,
@@ -69,11 +69,12 @@ class InvariantConv(nnx.Conv):
         rngs: nnx.Rngs,
         **others: Any,
     ) -> None:
-        inputs, group = _inputs(in_symmetry, in_features, rank_of(kernel_size), feature_group_count)
+        size = sizes_of(kernel_size)
+        inputs, group = _inputs(in_symmetry, in_features, len(size), feature_group_count)
         super().__init__(
             in_features,
             out_features,
-            kernel_size,
+            size,
             strides,
             feature_group_count=feature_group_count,
             kernel_init=representatives(kernel_init, group, -2),

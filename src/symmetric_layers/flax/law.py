@@ -33,9 +33,10 @@ def equivariance_error(
 ) -> list[Deviation]:
     """Measures how far a network is from the law: mirrored picture, mirrored answer.
 
-    Outputs that are maps are mirrored, vectors and classes are compared as they are. A module is copied before it is
-    called, so that its statistics and random numbers are the same afterwards; dropout tells left from right, and is
-    left out by `model.eval()`.
+    Outputs that are maps are mirrored, vectors and classes are compared as they are; of channels that `symmetry`
+    arranges those are measured whose orbits know the letter. A module is copied before it is called, so that its
+    statistics and random numbers are the same afterwards; dropout tells left from right, and is left out by
+    `model.eval()`.
 
     Equivalent to: `jnp.abs(model(jnp.flip(x, -2)) - jnp.flip(model(x), -2)).max()` for `'h'` and one map.
 
@@ -66,10 +67,17 @@ def equivariance_error(
     found = []
     for letter in letters:
         seen = _answers(model, act(x, inputs, letter))
+        if straight.keys() != seen.keys():
+            raise SymmetryError(
+                f"model: the answer to the picture mirrored along {letter!r} has other parts ({sorted(seen)}) than "
+                f"the answer to the picture ({sorted(straight)}). Expected the same. Measure in a mode where "
+                "both are the same."
+            )
         for name, answer in straight.items():
             outputs = plan_of(symmetry, answer.shape[-1]) if symmetry and answer.ndim > 1 else None
             expected = _mirrored(answer, x.ndim, letter, outputs)
-            found.append(Deviation(letter, name, *_difference(expected, seen[name])))
+            difference = _difference(_known(expected, outputs, letter), _known(seen[name], outputs, letter))
+            found.append(Deviation(letter, name, *difference))
     return found
 
 
@@ -85,6 +93,14 @@ def _mirrored(answer: Array, ndim: int, letter: str, outputs: Plan | None) -> Ar
     if answer.ndim == ndim:
         return act(answer, outputs, letter)
     return answer if outputs is None else exchange(answer, outputs, letter, -1)
+
+
+def _known(answer: Array, outputs: Plan | None, letter: str) -> Array:
+    """The channels of which the law speaks: those of orbits that know the letter."""
+    if outputs is None or answer.shape[-1] != outputs.filters:
+        return answer
+    kinds = [block.kind for block in outputs.blocks for _ in range(block.filters)]
+    return answer[..., jnp.array([index for index, kind in enumerate(kinds) if letter in kind], int)]
 
 
 def _difference(expected: Array, answer: Array) -> tuple[float, float]:

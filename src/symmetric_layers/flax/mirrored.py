@@ -56,6 +56,6 @@ class Mirrored(nnx.Module):
                 flip(self.operator(flip(members[..., index], letters)), letters)
                 for index, letters in enumerate(mirrors(block.kind))
             ]
-            return jnp.stack(seen, -1).reshape(*seen[0].shape[:-1], -1)
+            return jnp.stack(seen, -1).reshape(*seen[0].shape[:-1], block.filters)
 
         return per_block(inputs, plan_of(dict(self.symmetry), inputs.shape[-1]), -1, answer)

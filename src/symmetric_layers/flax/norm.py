@@ -63,17 +63,23 @@ class OrbitBatchNorm(nnx.BatchNorm):
         """Normalises with the statistics of each orbit; numbers where `mask` is false do not count."""
         if not self.plan.orbits:
             return super().__call__(x, use_running_average, mask=mask)
-        there = None if mask is None else jnp.moveaxis(jnp.broadcast_to(mask, x.shape), self.axis, -1)
+        (axis,) = (self.axis,) if isinstance(self.axis, int) else self.axis
+        if x.shape[axis] != self.plan.filters:
+            raise SymmetryError(
+                f"x: {x.shape[axis]} channels on axis {axis} are not those of this norm. Expected "
+                f"{self.plan.filters}. Make the norm for as many, or move the channels."
+            )
+        there = None if mask is None else jnp.moveaxis(jnp.broadcast_to(mask, x.shape), axis, -1)
         stored = [self.mean, self.var, self.scale, self.bias]
         numbers = [None if variable is None else variable[...] for variable in stored]
-        seen: Any = self.promote_dtype((jnp.moveaxis(x, self.axis, -1), *numbers), dtype=self.dtype)
+        seen: Any = self.promote_dtype((jnp.moveaxis(x, axis, -1), *numbers), dtype=self.dtype)
         last, mean, var, scale, bias = seen
         if not self._tracked(use_running_average):
             mean, var = moments(last, self.plan, self, there)
             self._track(mean, var)
         answer = (last - spread(mean, self.plan)) * spread(_factor(var + self.epsilon, scale), self.plan)
         answer = answer if bias is None else answer + spread(bias, self.plan)
-        return jnp.moveaxis(answer.astype(last.dtype), -1, self.axis)
+        return jnp.moveaxis(answer.astype(last.dtype), -1, axis)
 
     def _tracked(self, use_running_average: bool | None) -> bool:
         """Whether the tracked statistics count; what the call says goes before what the layer says."""

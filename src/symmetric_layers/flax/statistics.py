@@ -21,33 +21,33 @@ def moments(x: Array, plan: Plan, layer: Any, mask: Array | None) -> tuple[Array
         mask: which numbers count, as `x`; None: all.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    there = None if mask is None else _over_orbits(_sums(mask.astype(wide.dtype)), plan)
-    count = _over_orbits(jnp.full(x.shape[-1], x.size // x.shape[-1], wide.dtype), plan) if there is None else there
+    axes = tuple(range(x.ndim - 1))
+    count = _over_orbits(jnp.ones_like(wide, dtype=wide.real.dtype).sum(axes, where=mask), plan)
 
     def mean(values: Array) -> Array:
-        seen = values if mask is None else jnp.where(mask, values, 0)
-        return _over_orbits(_sums(seen), plan) / count
+        return _over_orbits(values.sum(axes, where=mask), plan) / count
 
     if layer.use_fast_variance:
-        first, second = _shared(jnp.stack([mean(wide), mean(lax.square(wide))]), layer)
-        return first, jnp.maximum(0.0, second - lax.square(first))
-    first = _shared(mean(wide), layer)
-    return first, _shared(mean(lax.square(wide - spread(first, plan))), layer)
+        first, second = _shared([mean(wide), mean(_squared(wide))], layer)
+        return first, jnp.maximum(0.0, second - _squared(first))
+    (first,) = _shared([mean(wide)], layer)
+    (second,) = _shared([mean(_squared(wide - spread(first, plan)))], layer)
+    return first, second
 
 
-def _sums(x: Array) -> Array:
-    return x.sum(range(x.ndim - 1))
+def _squared(x: Array) -> Array:
+    return lax.square(x.real) + lax.square(x.imag) if jnp.iscomplexobj(x) else lax.square(x)
 
 
 def _over_orbits(per_channel: Array, plan: Plan) -> Array:
     """The sum over the members of each orbit."""
     runs = cut(per_channel, [block.filters for block in plan.blocks], -1)
-    return join([unfold(run, -1, [-1, block.size]).sum(-1) for block, run in zip(plan.blocks, runs, strict=True)], -1)
+    unfolded = [unfold(run, -1, [block.orbits, block.size]) for block, run in zip(plan.blocks, runs, strict=True)]
+    return join([run.sum(-1) for run in unfolded], -1)
 
 
-def _shared(values: Array, layer: Any) -> Array:
-    """The mean over the devices that the layer names."""
+def _shared(values: list[Array], layer: Any) -> list[Array]:
+    """The means over the devices that the layer names, asked for at once."""
     if layer.axis_name is None:
         return values
-    mean: Array = lax.pmean(values, layer.axis_name, axis_index_groups=layer.axis_index_groups)
-    return mean
+    return list(lax.pmean(values, layer.axis_name, axis_index_groups=layer.axis_index_groups))

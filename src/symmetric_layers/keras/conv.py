@@ -207,8 +207,8 @@ class SymmetricConv2D(_SymmetricConv, keras.layers.Conv2D):
     exchanges each channel with its mirror (`plan.exchange(letter)`). It holds where biases are shared, the padding
     is the same on both sides, and along each mirrored axis `(n + 2p - d(k-1) - 1) mod s` is 0, for size n, padding
     p, dilation d, kernel k and stride s. `padding='same'` adds `max((ceil(n/s) - 1)s + d(k-1) + 1 - n, 0)` in all,
-    and the odd one after: that is lopsided, and breaks the law, for even kernels at stride 1, and for odd kernels at
-    stride 2 on an even size (224, say; 225 obeys). With `in_symmetry` the input's channels are exchanged together
+    and the odd one after: that breaks the law for even (undilated) kernels at stride 1, and for odd kernels at stride 2
+    on an even size (224, say; 225 obeys). With `in_symmetry` the input's channels are exchanged together
     with the mirroring. With `grid='mirrored'` it holds at every size.
 
     Args:
