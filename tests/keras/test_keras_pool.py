@@ -191,3 +191,9 @@ def test_channels_that_do_not_fit_are_refused_before_they_are_pooled():
     assert str(refusal.value) == (
         "symmetry: 'h' is no mapping. Expected kinds and numbers, like {'h': 8, 'hv': '50%'}, or None. Use a dict."
     )
+    with pytest.raises(SymmetryError) as refusal:
+        Mirrored(keras.layers.DepthwiseConv2D(3, name="deep"), {"h": 4})(np.ones((1, 4, 4, 4), "float32"))
+    assert str(refusal.value) == (
+        "layer: 'deep' has weights of its own for every channel. Expected a layer without weights. "
+        "Use a symmetric layer in its place."
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import channel_axis, cut, join, known_format, plain
 from symmetric_layers.keras.grid import flip
 from symmetric_layers.letters import LETTERS, mirrors
@@ -32,7 +33,8 @@ class Mirrored(keras.layers.Wrapper):
         What the layer gives. The channels are where the layer has them, last where it does not say.
 
     Raises:
-        SymmetryError: for a symmetry that cannot be read, or (when it is built) that the channels do not fit.
+        SymmetryError: for a symmetry that cannot be read, or (when it is built) that the channels do not fit; and for a
+            layer with weights.
 
     Example:
         >>> pool = Mirrored(keras.layers.MaxPooling2D(2), {'h': 4})
@@ -51,6 +53,11 @@ class Mirrored(keras.layers.Wrapper):
         """Checks that the channels fit."""
         self._plan(input_shape)
         super().build(input_shape)
+        if self.layer.weights:
+            raise SymmetryError(
+                f"layer: {self.layer.name!r} has weights of its own for every channel. Expected a layer without "
+                "weights. Use a symmetric layer in its place."
+            )
 
     def call(self, inputs: Any) -> Any:
         """Calls the layer, in the mirror where channels are mirrors."""

@@ -90,8 +90,8 @@ class OrbitBatchNormalization(_Orbits, keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalises with the statistics of each orbit; positions where `mask` is false do not count."""
-        if not self.plan.orbits:
-            return super().call(inputs, training=training, mask=mask)
+        if not self.plan.orbits or (mask is not None and len(mask.shape) != len(inputs.shape) - 1):
+            return super().call(inputs, training=training, mask=mask)  # which refuses such a mask in its own words
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         dtype = "float64" if dtype == "float64" else "float32"  # 16 bits do not hold sums, nor the host's rules 64
         x = ops.cast(inputs, dtype)
@@ -121,7 +121,7 @@ class OrbitBatchNormalization(_Orbits, keras.layers.BatchNormalization):
             means, variances = ops.moments(x, axes, synchronized=self.synchronized)
         else:
             there = ops.expand_dims(ops.cast(mask, "bool"), self.axis)
-            count = ops.sum(ops.cast(ops.broadcast_to(there, ops.shape(x)), x.dtype), axes)
+            count = ops.sum(ops.cast(ops.broadcast_to(there, ops.shape(x)), x.dtype), axes) + keras.backend.epsilon()
             means = ops.sum(ops.where(there, x, ops.zeros_like(x)), axes) / count
             shape = [1] * len(x.shape)
             shape[self.axis] = self.plan.filters
