@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from symmetric_layers.orbits import Plan
 
 
-def keep_groups_whole(bank: Plan, num_groups: int) -> None:
+def keep_groups_whole(bank: Plan, num_groups: int, argument: str = "num_groups") -> None:
     """Refuses groups of channels that an exchange would tear apart."""
     letter = _torn(bank, num_groups)
     if letter:
         numbers = [n for n in range(1, bank.filters + 1) if bank.filters % n == 0 and not _torn(bank, n)]
         raise SymmetryError(
-            f"num_groups: {num_groups} groups of {bank.filters // num_groups} channels are torn apart by the exchange "
+            f"{argument}: {num_groups} groups of {bank.filters // num_groups} channels are torn apart by the exchange "
             f"along {letter!r}. Expected one of {numbers}. Use such a number."
         )
 

@@ -150,3 +150,9 @@ def test_channels_of_several_sorts_do_not_lead_out(in_symmetry, groups, sentence
     with pytest.raises(SymmetryError) as refusal:
         InvariantConv(8, 4, (3, 3), feature_group_count=groups, in_symmetry=in_symmetry, rngs=nnx.Rngs(0))
     assert str(refusal.value) == sentence
+
+
+def test_where_positions_are_gone_nothing_is_mirrored_back():
+    x = jnp.asarray(random(3, 4, 5, 6))
+    pool = Mirrored(lambda x: x.max((1, 2)), {"h": 2, "hv": 4})
+    np.testing.assert_array_equal(pool(x), x.max((1, 2)))

@@ -23,10 +23,12 @@ GEOMETRIES = [
     {"kernel_size": 3, "strides": 2, "padding": "same"},
     {"kernel_size": (2, 3), "padding": "same"},
     {"kernel_size": (3, 4), "strides": (2, 3), "padding": "valid"},
+    {"kernel_size": (2, 3), "dilation_rate": (1, 2), "padding": "same"},
 ]
 TRANSPOSED = [
     {"kernel_size": 3, "strides": 2, "padding": "same"},
     {"kernel_size": 2, "strides": 3, "padding": "valid"},
+    {"kernel_size": 1, "strides": 3, "padding": "same"},
     {"kernel_size": (3, 2), "strides": 2, "padding": "valid", "output_padding": 1},
 ]
 EXACT = {"dtype": "float64", "bias_initializer": "normal"}
@@ -105,8 +107,10 @@ def test_volumes_and_lines_obey(tolerance):
     layer = layers.SymmetricConv3D(16, (3, 3, 2), 2, symmetry=bank, in_symmetry={"hvz": 8}, grid="mirrored", **EXACT)
     for positions in ((6, 7, 6), (7, 6, 7)):
         assert law_error(layer, bank, {"hvz": 8}, picture(8, *positions)) <= tolerance["float64"]
-    causal = layers.SymmetricConv1D(6, 3, padding="causal", symmetry={"h": 4}, grid="mirrored", **EXACT)
-    assert law_error(causal, {"h": 4}, None, picture(3, 8)) <= tolerance["float64"]
+    for kernel, stride in ((3, 1), (1, 2)):
+        more = {"symmetry": {"h": 4}, "grid": "mirrored", **EXACT}
+        causal = layers.SymmetricConv1D(6, kernel, stride, "causal", **more)
+        assert law_error(causal, {"h": 4}, None, picture(3, 8)) <= tolerance["float64"]
 
 
 def test_where_the_geometry_fits_both_grids_are_the_same():
@@ -163,6 +167,7 @@ def test_a_depthwise_layer_has_one_symmetry_and_as_many_channels():
         "in_symmetry: {'h': 8} is not the symmetry {'h': 4} of a depthwise layer. Expected both to be the same. "
         "Use one of them for both."
     )
+    layers.SymmetricConv2D(8, 3, groups=8, in_symmetry={"h": 16}).build((None, 6, 6, 16))  # nothing is mirrored
     with pytest.raises(SymmetryError) as refusal:
         layers.SymmetricConv2D(8, 3, groups=8, symmetry={"h": 8}, in_symmetry={"h": 8}).build((None, 6, 6, 16))
     assert str(refusal.value) == (

@@ -72,7 +72,57 @@ def test_positions_that_are_masked_do_not_count(tolerance):
         norm(x, training=True, mask=ops.convert_to_tensor(there[..., None]))
 
 
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_a_mask_lacks_the_last_axis_as_the_hosts_do(axis):
+    """What the host sees in the place of orbits: their second members as more rows of the first."""
+    x = np.moveaxis(picture(6, channels=4), 1, axis)
+    there = np.random.RandomState(1).rand(4, 6 if axis == -1 else 4) > 0.3
+    norm = batch_norm({"h": 4}, axis=axis)
+    norm.build(x.shape)
+    norm(x, training=True, mask=ops.convert_to_tensor(there))
+    if axis == -1:
+        host = keras.layers.BatchNormalization(dtype="float64")
+        rows, mask = np.concatenate([x[..., ::2], x[..., 1::2]], 1), np.concatenate([there, there], 1)
+        host(rows, training=True, mask=ops.convert_to_tensor(mask))
+        np.testing.assert_allclose(numbers(norm.moving_mean), numbers(host.moving_mean), atol=1e-6)
+        np.testing.assert_allclose(numbers(norm.moving_variance), numbers(host.moving_variance), atol=1e-6)
+        return
+    for orbit in range(2):
+        seen = np.concatenate([x[:, channel][there[:, channel]].ravel() for channel in (2 * orbit, 2 * orbit + 1)])
+        np.testing.assert_allclose(numbers(norm.moving_mean)[orbit], 0.01 * seen.mean(), atol=1e-6)
+        np.testing.assert_allclose(numbers(norm.moving_variance)[orbit], 0.99 + 0.01 * seen.var(), atol=1e-6)
+
+
+def test_scale_and_center_may_be_left_out():
+    x = np.moveaxis(picture(5), 1, -1)
+    full = OrbitBatchNormalization(symmetry=MIXED, dtype="float64")
+    for more in ({"scale": False}, {"center": False}, {"scale": False, "center": False}):
+        norm = OrbitBatchNormalization(symmetry=MIXED, dtype="float64", **more)
+        np.testing.assert_allclose(numbers(norm(x, training=True)), numbers(full(x, training=True)), atol=1e-12)
+        assert len(norm.trainable_variables) == 2 - len(more)
+
+
+def test_16_bits_hold_the_statistics_of_many_positions():
+    x = np.moveaxis(picture(40, 50), 1, -1) + 20
+    norm = OrbitBatchNormalization(symmetry=MIXED, dtype="mixed_bfloat16", momentum=0.0)
+    norm(x.astype("float32"), training=True)
+    exact = batch_norm(momentum=0.0)
+    exact(ops.convert_to_numpy(ops.cast(ops.cast(x, "bfloat16"), "float64")), training=True)
+    np.testing.assert_allclose(numbers(norm.moving_mean), numbers(exact.moving_mean), rtol=1e-4)
+    np.testing.assert_allclose(numbers(norm.moving_variance), numbers(exact.moving_variance), rtol=1e-3)
+
+
+def test_other_channels_are_refused_by_the_hosts_check():
+    norm = batch_norm()
+    norm.build((None, 5, 15))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 15"):
+        norm(np.ones((2, 5, 14)))
+
+
 def test_without_symmetry_it_is_the_hosts():
+    host = OrbitLayerNormalization(axis=[1, 2])
+    host.build((None, 5, 6))
+    assert tuple(host.gamma.shape) == (5, 6)
     x = np.moveaxis(picture(5, 6), 1, -1).astype("float32")
     host, norm = keras.layers.BatchNormalization(), OrbitBatchNormalization()
     for training in (True, False):
@@ -186,8 +236,22 @@ def test_a_network_with_norms_learns_and_is_saved(tmp_path):
         ),
         (
             lambda: OrbitGroupNormalization(4, symmetry={"hv": 12}).build((None, 5, 5, 12)),
-            "num_groups: 4 groups of 3 channels are torn apart by the exchange along 'h'. "
+            "groups: 4 groups of 3 channels are torn apart by the exchange along 'h'. "
             "Expected one of [1, 3, 6, 12]. Use such a number.",
+        ),
+        (
+            lambda: OrbitBatchNormalization(symmetry={"h": 4.0}).build((None, 8)),
+            "symmetry: 'h': 4.0 is neither a whole number of filters nor a percentage. Expected a multiple of 2 from 0 "
+            "to 8, or a string like '50%'. Use one of these.",
+        ),
+        (
+            lambda: OrbitBatchNormalization(symmetry={"h": True}).build((None, 8)),
+            "symmetry: 'h': True is neither a whole number of filters nor a percentage. Expected a multiple of 2 from "
+            "0 to 8, or a string like '50%'. Use one of these.",
+        ),
+        (
+            lambda: OrbitBatchNormalization(symmetry={"h": 2}).build((None, None)),
+            "input channels: None is no usable count. Expected a whole number, at least 1. Use such a number.",
         ),
         (
             lambda: OrbitBatchNormalization(symmetry="h"),

@@ -162,6 +162,8 @@ def test_pooling_in_the_mirror_obeys_at_every_size(symmetry, data_format):
 
 
 def test_a_mirrored_layer_takes_unknown_sizes_and_is_saved(tmp_path):
+    pool = Mirrored(keras.layers.AveragePooling2D(2), {"h": 4})
+    assert tuple(pool.compute_output_shape((None, 7, 8, 6))) == (None, 3, 4, 6)
     inputs = keras.Input((None, None, 6))
     outputs = Mirrored(keras.layers.AveragePooling2D(2), {"h": "66.7%", "hv": 0}, name="mine")(inputs)
     model = keras.Model(inputs, outputs)
@@ -197,3 +199,14 @@ def test_channels_that_do_not_fit_are_refused_before_they_are_pooled():
         "layer: 'deep' has weights of its own for every channel. Expected a layer without weights. "
         "Use a symmetric layer in its place."
     )
+    with pytest.raises(SymmetryError) as refusal:
+        Mirrored(keras.layers.MaxPooling1D(2), {"v": 4})(np.ones((3, 6, 4), "float32"))
+    assert str(refusal.value) == (
+        "symmetry: 'v' is no kind of mirror in 1-D. Expected different letters out of 'h'. Use 'h'."
+    )
+
+
+def test_where_positions_are_gone_nothing_is_mirrored_back():
+    pool = Mirrored(keras.layers.GlobalMaxPooling2D(), {"h": 2, "hv": 4})
+    x = random(3, 4, 5, 6).astype("float32")
+    np.testing.assert_array_equal(ops.convert_to_numpy(pool(x)), x.max((1, 2)))

@@ -91,3 +91,9 @@ def test_memory_formats_answer_alike_and_stay_as_they_are(symmetry):
     straight.pow(2).sum().backward()
     turned.pow(2).sum().backward()
     assert torch.equal(x.grad, last.grad)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_where_positions_are_gone_nothing_is_mirrored_back(memory_format):
+    x = torch.randn(3, 6, 4, 5).to(memory_format=memory_format)
+    assert torch.equal(Mirrored(lambda x: x.amax((2, 3)), {"h": 2, "hv": 4})(x), x.amax((2, 3)))

@@ -52,10 +52,12 @@ class Mirrored(nnx.Module):
 
         def answer(channels: Array, block: Block) -> Array:
             members: Any = unfold(channels, -1, [block.orbits, block.size])
-            seen = [
-                flip(self.operator(flip(members[..., index], letters)), letters)
-                for index, letters in enumerate(mirrors(block.kind))
-            ]
+            seen = [self._seen(members[..., index], letters) for index, letters in enumerate(mirrors(block.kind))]
             return jnp.stack(seen, -1).reshape(*seen[0].shape[:-1], block.filters)
 
         return per_block(inputs, plan_of(dict(self.symmetry), inputs.shape[-1]), -1, answer)
+
+    def _seen(self, channels: Array, letters: str) -> Array:
+        """The operator seen in the mirror; where it takes all positions together, nothing can be mirrored back."""
+        answer = self.operator(flip(channels, letters))
+        return flip(answer, letters) if answer.ndim == channels.ndim else answer

@@ -29,8 +29,8 @@ class OrbitBatchNorm(nnx.BatchNorm):
     An ordinary batch norm gives a filter and its mirror different scales, and the answer no longer mirrors. Here an
     orbit is one channel that is seen several times.
 
-    Equivalent to: where all channels are `'h'` orbits, `nnx.BatchNorm(C // 2)` on `x.reshape(*x.shape[:-1], -1, 2)`
-    with the two members of each orbit laid side by side as further positions.
+    Equivalent to: where all channels are `'h'` orbits, `nnx.BatchNorm(C // 2, axis=-2)` on
+    `x.reshape(*x.shape[:-1], -1, 2)`, where the two members of each orbit are further positions.
 
     Law: exchanging channels with their mirrors, before or after, is the same; so it keeps the law of the layer before.
 

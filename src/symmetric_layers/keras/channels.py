@@ -3,14 +3,15 @@
 import math
 import operator
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from symmetric_layers.counts import no_mapping
+from symmetric_layers.counts import readable
 from symmetric_layers.errors import one_of
+from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Block, Plan
 
 
@@ -85,13 +86,15 @@ def known_format(data_format: Any) -> str:
     return one_of("data_format", data_format, ("channels_last", "channels_first"))
 
 
-def plain(argument: str, symmetry: Any) -> dict[str, int | str] | None:
-    """The symmetry as it was given, in numbers that a config can hold."""
-    if symmetry is None:
-        return None
-    if not isinstance(symmetry, Mapping):
-        raise no_mapping(argument, symmetry)
-    return {kind: value if isinstance(value, str) else operator.index(value) for kind, value in symmetry.items()}
+def plain(argument: str, symmetry: Any) -> dict[str, Any] | None:
+    """The symmetry as it was given, in numbers that a config can hold; what is no number is for plans to refuse."""
+    kept = readable(symmetry, len(LETTERS), argument)
+    return None if kept is None else {kind: _number(value) for kind, value in kept.items()}
+
+
+def _number(value: Any) -> Any:
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    return operator.index(value) if whole else value
 
 
 def picks() -> bool:

@@ -17,7 +17,7 @@ _Sizes = int | Sequence[int]
 
 def _first_plan(symmetry: Symmetry, filters: int, rank: int, groups: int, in_symmetry: Symmetry) -> Plan:
     """The plan before the input channels are known; with a group per filter there are as many, or none would fit."""
-    if in_symmetry and groups == filters and groups != 1:
+    if symmetry and in_symmetry and groups == filters and groups != 1:
         return plan(symmetry, filters, rank, groups, in_symmetry, filters)
     return plan(symmetry, filters, rank, groups)
 

@@ -94,8 +94,8 @@ def _side_by_side(answers: dict[tuple[str, str], Any], block: Block, banks: int,
 
 
 def _is_lopsided(padding: str, size: int | None, reach: int, stride: int) -> bool:
-    if padding == "causal":
-        return reach > 1
+    if padding == "causal" and reach > 1:
+        return True
     if stride == 1:
         return padding == "same" and reach % 2 == 0
     if size is None:

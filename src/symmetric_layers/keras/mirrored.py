@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from symmetric_layers.errors import SymmetryError
+from symmetric_layers.errors import SymmetryError, whole_number
 from symmetric_layers.keras.channels import channel_axis, cut, join, known_format, plain
 from symmetric_layers.keras.grid import flip
 from symmetric_layers.letters import LETTERS, mirrors
@@ -74,7 +74,11 @@ class Mirrored(keras.layers.Wrapper):
         for index, letters in enumerate(mirrors(block.kind)):
             every = slice(index, None, block.size)
             own = run[..., every] if axis == -1 else run[:, every]
-            answers.append(flip(self.layer(flip(own, letters, axis)), letters, axis))
+            answer = self.layer(flip(own, letters, axis))
+            gone = len(answer.shape) < len(
+                own.shape
+            )  # as over all positions at once, where nothing can be mirrored back
+            answers.append(answer if gone else flip(answer, letters, axis))
         behind = len(answers[0].shape) if axis == -1 else 2
         shape = list(ops.shape(answers[0]))
         shape[axis] = block.filters
@@ -92,4 +96,5 @@ class Mirrored(keras.layers.Wrapper):
         return channel_axis(known_format(getattr(self.layer, "data_format", "channels_last")))
 
     def _plan(self, shape: Sequence[int | None]) -> Plan:
-        return plan(self.symmetry, shape[self._axis()], len(LETTERS))  # type: ignore[arg-type]
+        channels = whole_number("input channels", shape[self._axis()], 1)
+        return plan(self.symmetry, channels, min(max(len(shape) - 2, 1), len(LETTERS)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from symmetric_layers.errors import SymmetryError
+from symmetric_layers.errors import SymmetryError, whole_number
 from symmetric_layers.groups import keep_groups_whole
 from symmetric_layers.keras.channels import expand_bias, per_block, plain
 from symmetric_layers.keras.initial import Representatives
@@ -35,7 +35,7 @@ class _Orbits(_Host):
 
     def _arrange(self, input_shape: Sequence[int | None], axis: int) -> None:
         """Learns how the channels are arranged; refused where they do not fit."""
-        self.plan = plan(self.symmetry, input_shape[axis], len(LETTERS))  # type: ignore[arg-type]
+        self.plan = plan(self.symmetry, whole_number("input channels", input_shape[axis], 1), len(LETTERS))
 
     def get_config(self) -> dict[str, Any]:
         """The host's config, and what was asked for beyond it."""
@@ -49,8 +49,8 @@ class OrbitBatchNormalization(_Orbits, keras.layers.BatchNormalization):
     An ordinary batch norm gives a filter and its mirror different scales, and the answer no longer mirrors. Here an
     orbit is one channel that is seen several times.
 
-    Equivalent to: for `'h'` orbits alone, `BatchNormalization()` on `ops.reshape(x, (*x.shape[:-1], -1, 2))`
-    with the two members of each orbit laid side by side as further positions.
+    Equivalent to: for `'h'` orbits alone, `BatchNormalization(axis=-2)` on `ops.reshape(x, (*x.shape[:-1], -1, 2))`,
+    where the two members of each orbit are further positions.
 
     Law: exchanging channels with their mirrors, before or after, is the same; so it keeps the law of the layer before.
 
@@ -115,26 +115,28 @@ class OrbitBatchNormalization(_Orbits, keras.layers.BatchNormalization):
         return ops.cast(outputs, self.compute_dtype)
 
     def _orbit_moments(self, x: Any, mask: Any) -> tuple[Any, Any]:
-        """The mean and variance of each orbit, from those of its channels, which are means over equally many."""
+        """The mean and variance of each orbit; a mask lacks the last axis, as the host's do."""
         axes = [axis for axis in range(len(x.shape)) if axis != self.axis % len(x.shape)]
-        if mask is None:
+        if mask is None:  # all channels have equally many numbers
             means, variances = ops.moments(x, axes, synchronized=self.synchronized)
-        else:
-            there = ops.expand_dims(ops.cast(mask, "bool"), self.axis)
-            count = ops.sum(ops.cast(ops.broadcast_to(there, ops.shape(x)), x.dtype), axes) + keras.backend.epsilon()
-            means = ops.sum(ops.where(there, x, ops.zeros_like(x)), axes) / count
-            shape = [1] * len(x.shape)
-            shape[self.axis] = self.plan.filters
-            away = ops.square(x - ops.reshape(means, shape))
-            variances = ops.sum(ops.where(there, away, ops.zeros_like(x)), axes) / count
-        mean = self._over_orbits(means)
-        return mean, self._over_orbits(variances + ops.square(means - expand_bias(mean, self.plan)))
+            mean = self._over_orbits(means, "mean")
+            away = ops.square(means - expand_bias(mean, self.plan))
+            return mean, self._over_orbits(variances + away, "mean")
+        there, nothing = ops.expand_dims(ops.cast(mask, "bool"), -1), ops.zeros_like(x)
+        count = ops.sum(ops.cast(ops.broadcast_to(there, ops.shape(x)), x.dtype), axes)
+        count = self._over_orbits(count, "sum") + keras.backend.epsilon()  # as the host does
+        mean = self._over_orbits(ops.sum(ops.where(there, x, nothing), axes), "sum") / count
+        shape = [1] * len(x.shape)
+        shape[self.axis] = self.plan.filters
+        away = ops.square(x - ops.reshape(expand_bias(mean, self.plan), shape))
+        return mean, self._over_orbits(ops.sum(ops.where(there, away, nothing), axes), "sum") / count
 
-    def _over_orbits(self, per_channel: Any) -> Any:
-        def mean(run: Any, block: Block) -> Any:
-            return ops.sum(ops.reshape(run, [block.orbits, block.size]), axis=1) / block.size
+    def _over_orbits(self, per_channel: Any, how: str) -> Any:
+        def joined(run: Any, block: Block) -> Any:
+            total = ops.sum(ops.reshape(run, [block.orbits, block.size]), axis=1)
+            return total / block.size if how == "mean" else total
 
-        return per_block(per_channel, self.plan, -1, mean)
+        return per_block(per_channel, self.plan, -1, joined)
 
 
 class _SharedAffine(_Orbits):
@@ -187,7 +189,7 @@ class OrbitLayerNormalization(_SharedAffine, keras.layers.LayerNormalization):
 
     def __init__(self, *arguments: Any, symmetry: _Symmetry = None, **others: Any) -> None:
         super().__init__(*arguments, symmetry=symmetry, **others)
-        if not isinstance(self.axis, int) and len(self.axis) != 1:
+        if self.symmetry and not isinstance(self.axis, int) and len(self.axis) != 1:
             raise SymmetryError(
                 f"axis: {list(self.axis)!r} holds positions as well as channels. Expected the axis of the channels. "
                 "Use OrbitLayerNormalization(axis=-1), which any size of picture fits."
@@ -234,4 +236,4 @@ class OrbitGroupNormalization(_SharedAffine, keras.layers.GroupNormalization):
         """Makes one scale and offset per orbit."""
         self._arrange(input_shape, self.axis)
         super().build(input_shape)
-        keep_groups_whole(self.plan, self.groups)
+        keep_groups_whole(self.plan, self.groups, "groups")

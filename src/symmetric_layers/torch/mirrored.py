@@ -69,8 +69,7 @@ class Mirrored(nn.Module):
             return self._channels_last(input, bank, crooked, *more)
 
         def answer(mirrored: str, index: Tensor) -> Tensor:
-            flipped = list(axes(mirrored))
-            return self.operator(input.index_select(1, index).flip(flipped), *more).flip(flipped)
+            return self._seen(input.index_select(1, index), list(axes(mirrored)), *more)
 
         return by_mirror(answer, bank, crooked, 1, input.device)
 
@@ -79,11 +78,15 @@ class Mirrored(nn.Module):
         places = ["".join(letter for letter in mirror if letter in crooked) for mirror in bank.mirror]
         answer = self.operator(input, *more)
         for letters in sorted({*places} - {""}):
-            flipped = list(axes(letters))
-            other = self.operator(input.flip(flipped), *more).flip(flipped)
+            other = self._seen(input, list(axes(letters)), *more)
             here = torch.tensor([place == letters for place in places], device=input.device)
-            answer = torch.where(here.view(-1, *[1] * (input.dim() - 2)), other, answer)
+            answer = torch.where(here.view(-1, *[1] * (answer.dim() - 2)), other, answer)
         return answer
+
+    def _seen(self, input: Tensor, flipped: list[int], *more: Any) -> Tensor:
+        """The operator seen in the mirror; where it takes all positions together, nothing can be mirrored back."""
+        answer = self.operator(input.flip(flipped), *more)
+        return answer.flip(flipped) if answer.dim() == input.dim() else answer
 
     def extra_repr(self) -> str:
         """The symmetry."""
