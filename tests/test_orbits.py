@@ -12,7 +12,7 @@ import pytest
 
 import symmetric_layers.orbits
 from symmetric_layers import Plan, SymmetryError, plan
-from symmetric_layers.letters import KINDS, axes, mirrors
+from symmetric_layers.letters import KINDS, axes, letters_where, mirrors
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "plans.json").read_text())
 ORIGINAL = {"h": 2, "v": 4, "hv": 8}
@@ -51,6 +51,20 @@ def test_the_exchange_is_the_oracles(letters, groups):
     symmetry = {"h": 4, "z": 4, "hv": 8, "hvz": 16}
     made = plan(symmetry, 40, ndim=3, groups=groups)
     assert list(made.exchange(letters)) == oracle.partner(symmetry, 40, letters, groups)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_first_of_each_orbit_reads_its_filter_as_it_is(groups):
+    bank = plan({"h": 4, "hv": 8}, 16, 2, groups)
+    assert len(bank.firsts) == bank.stored
+    assert [bank.representative[index] for index in bank.firsts] == list(range(bank.stored))
+    assert {bank.mirror[index] for index in bank.firsts} == {""}
+
+
+def test_letters_are_of_the_last_axes():
+    assert letters_where([True]) == "h"
+    assert letters_where([True, False]) == "v"
+    assert letters_where(axis != 1 for axis in range(3)) == "hz"
 
 
 def test_mirrors_stand_in_binary_order():

@@ -11,7 +11,7 @@ from symmetric_layers.errors import SymmetryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Iterable
 
 LETTERS = "hvz"
 KINDS = ("h", "v", "z", "hv", "hz", "vz", "hvz")
@@ -34,6 +34,11 @@ def mirrors(kind: str) -> tuple[str, ...]:
 def axes(letters: str) -> tuple[int, ...]:
     """The spatial axes that the letters read backwards, counted from the last one: `'h'` is -1, `'v'` -2, `'z'` -3."""
     return tuple(_AXES[letter] for letter in letters)
+
+
+def letters_where(chosen: Iterable[bool]) -> str:
+    """The letters of those axes for which it is so, from what is said of all axes, the first one first."""
+    return "".join(letter for letter, here in zip(LETTERS, reversed(list(chosen))) if here)
 
 
 @lru_cache(maxsize=256)

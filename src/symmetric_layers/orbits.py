@@ -167,6 +167,11 @@ class Plan:
         return dict(self.symmetry)
 
     @property
+    def firsts(self) -> tuple[int, ...]:
+        """Per stored filter, which filter reads it as it is: the first member of its orbit."""
+        return tuple(index for index, letters in enumerate(self.mirror) if not letters)
+
+    @property
     def axes(self) -> tuple[tuple[int, ...], ...]:
         """Per filter, the spatial axes along which it reads its representative backwards; -1 is the last axis."""
         return tuple(axes(letters) for letters in self.mirror)

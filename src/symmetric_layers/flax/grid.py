@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from symmetric_layers.flax.bank import expand_kernel
 from symmetric_layers.flax.channels import cut, exchange, flip, in_banks, join, per_block, unfold
-from symmetric_layers.letters import LETTERS, mirrors
+from symmetric_layers.letters import LETTERS, letters_where, mirrors
 from symmetric_layers.orbits import Block, Plan
 
 Run = Callable[[Array, Array, int], Array]  # pictures, filters and groups to an answer without biases
@@ -25,7 +25,7 @@ def lopsided(layer: Any, sizes: Sequence[int]) -> str:
     strides, spread = each(layer.strides, reaches), each(layer.input_dilation, reaches)
     pads = _pads(layer, sizes, reaches, strides)
     spaced = [(n - 1) * d + 1 for n, d in zip(sizes, spread, strict=True)]
-    return _letters(
+    return letters_where(
         before != after or (n + before + after - reach) % stride != 0
         for n, reach, stride, (before, after) in zip(spaced, reaches, strides, pads, strict=True)
     )
@@ -36,13 +36,13 @@ def lopsided_transposed(layer: Any) -> str:
     reaches = _reaches(layer)
     if layer.padding == "SAME":  # `lax.conv_transpose` pads reach + stride - 2 in all
         geometry = zip(reaches, each(layer.strides, reaches), strict=True)
-        return _letters(stride > reach or (reach + stride) % 2 == 1 for reach, stride in geometry)
+        return letters_where(stride > reach or (reach + stride) % 2 == 1 for reach, stride in geometry)
     if layer.padding == "VALID":
         geometry = zip(reaches, each(layer.strides, reaches), strict=True)
-        return _letters(stride > reach for reach, stride in geometry)
+        return letters_where(stride > reach for reach, stride in geometry)
     if isinstance(layer.padding, str):  # circles are cut open where the host wants
-        return _letters(True for _ in reaches)
-    return _letters(before != after for before, after in _pairs(layer.padding, len(reaches)))
+        return letters_where(True for _ in reaches)
+    return letters_where(before != after for before, after in _pairs(layer.padding, len(reaches)))
 
 
 def in_the_mirror(run: Run, x: Array, kernel: Array, plan: Plan, turned: bool, crooked: str) -> Array:
@@ -64,7 +64,7 @@ def in_the_mirror(run: Run, x: Array, kernel: Array, plan: Plan, turned: bool, c
             filters = expand_kernel(kernel, plan, turned, straight=straight, containing=letters)
             seen, groups = flip(x, letters), plan.groups
             if plan.depthwise:
-                seen = _channels(seen, plan, crooked, letters)
+                seen = _channels(seen, plan, straight, letters)
                 groups = seen.shape[-1]
             elif plan.inputs is not None:  # of filters there are fewer than of pixels
                 filters = exchange(filters, plan.inputs, letters, -1 if turned else -2)
@@ -88,15 +88,15 @@ def _seen(block: Block, straight: str) -> int:
     return int(block.orbits * 2 ** len(set(block.kind) & set(straight)))
 
 
-def _channels(x: Array, plan: Plan, crooked: str, letters: str) -> Array:
+def _channels(x: Array, plan: Plan, straight: str, letters: str) -> Array:
     """The channels that depthwise filters see which are mirrored along those of the crooked letters."""
 
     def pick(channels: Array, block: Block) -> Array:
         if not set(letters) <= set(block.kind):
             return channels[..., :0]
-        places = tuple(int(letter in letters) if letter in crooked else slice(None) for letter in reversed(block.kind))
+        places = tuple(slice(None) if letter in straight else int(letter in letters) for letter in reversed(block.kind))
         own = unfold(channels, -1, [block.orbits, *[2] * len(block.kind)])[(..., slice(None), *places)]
-        return own.reshape(*channels.shape[:-1], _seen(block, "".join(set(LETTERS) - set(crooked))))
+        return own.reshape(*channels.shape[:-1], _seen(block, straight))
 
     return per_block(x, plan, -1, pick)
 
@@ -145,8 +145,3 @@ def _pairs(padding: Any, rank: int) -> list[tuple[int, int]]:
     pairs = [(side, side) if isinstance(side, int) else side for side in sides] if isinstance(sides, Sequence) else []
     fits = len(pairs) == rank and all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs)
     return pairs if fits else [(0, 0)] * rank
-
-
-def _letters(wrong: Any) -> str:
-    """The letters of the axes, the first axis first, for which it is so."""
-    return "".join(letter for letter, crooked in zip(LETTERS, reversed(list(wrong)), strict=False) if crooked)

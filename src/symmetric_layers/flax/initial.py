@@ -19,12 +19,12 @@ def representatives(initializer: Initializer, bank: Plan, axis: int) -> Initiali
     """Draws the full bank as the host's layer does, and keeps the representatives: their variance is the host's."""
     if not bank.orbits:
         return initializer
-    first = [index for index, letters in enumerate(bank.mirror) if not letters]
+    first = jnp.array(bank.firsts)
 
     def draw(*arguments: Any) -> Any:
         drawn = initializer(*arguments)
         if isinstance(drawn, nnx.VariableMetadata):  # what `nnx.with_partitioning` makes of an initializer
-            return dataclasses.replace(drawn, raw_value=jnp.take(drawn.raw_value, jnp.array(first), axis))
-        return jnp.take(drawn, jnp.array(first), axis)
+            return dataclasses.replace(drawn, raw_value=jnp.take(drawn.raw_value, first, axis))
+        return jnp.take(drawn, first, axis)
 
     return draw

@@ -15,7 +15,7 @@ from symmetric_layers.flax.conv import Sizes, sizes_of
 from symmetric_layers.flax.grid import lopsided
 from symmetric_layers.flax.initial import KERNEL, Initializer, representatives
 from symmetric_layers.flax.written import Values, Written
-from symmetric_layers.letters import mirrors
+from symmetric_layers.letters import LETTERS, mirrors
 from symmetric_layers.orbits import Plan, plan
 
 _Symmetry = Mapping[str, int | str]
@@ -141,7 +141,7 @@ class OrbitLinear(nnx.Linear):
         rngs: nnx.Rngs,
         **others: Any,
     ) -> None:
-        bank = plan(None, 1, 3, 1, in_symmetry, in_features).inputs or plan_of(None, in_features)
+        bank = plan(None, 1, len(LETTERS), 1, in_symmetry, in_features).inputs or plan_of(None, in_features)
         super().__init__(
             in_features, out_features, kernel_init=representatives(kernel_init, bank, -2), rngs=rngs, **others
         )

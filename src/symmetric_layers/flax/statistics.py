@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from symmetric_layers.flax.channels import cut, join, spread, unfold
+from symmetric_layers.flax.channels import per_block, spread, unfold
 from symmetric_layers.orbits import Plan
 
 
@@ -41,9 +41,7 @@ def _squared(x: Array) -> Array:
 
 def _over_orbits(per_channel: Array, plan: Plan) -> Array:
     """The sum over the members of each orbit."""
-    runs = cut(per_channel, [block.filters for block in plan.blocks], -1)
-    unfolded = [unfold(run, -1, [block.orbits, block.size]) for block, run in zip(plan.blocks, runs, strict=True)]
-    return join([run.sum(-1) for run in unfolded], -1)
+    return per_block(per_channel, plan, -1, lambda run, block: unfold(run, -1, [block.orbits, block.size]).sum(-1))
 
 
 def _shared(values: list[Array], layer: Any) -> list[Array]:

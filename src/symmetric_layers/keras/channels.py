@@ -24,7 +24,6 @@ def expand_bias(bias: Any, plan: Plan) -> Any:
         return pick(bias, plan.representative, 0)
     if plan.banks > 1:
         bias = ops.reshape(bias, [plan.banks, -1])
-
     stored = cut(bias, [block.orbits for block in plan.blocks], -1)
     parts = [
         ops.repeat(part, block.size, axis=-1) if block.kind else part

@@ -5,14 +5,14 @@ that is *defined* as the representative's convolution seen in a mirror samples t
 every size. Where the geometry is symmetric both are the same thing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
 
 from symmetric_layers.keras.bank import expand_kernel
 from symmetric_layers.keras.channels import cut, exchange, join
-from symmetric_layers.letters import LETTERS, axes, mirrors
+from symmetric_layers.letters import LETTERS, axes, letters_where, mirrors
 from symmetric_layers.orbits import Block, Plan
 
 Run = Callable[[Any, Any], Any]  # pictures and filters to an answer without biases
@@ -21,7 +21,7 @@ Run = Callable[[Any, Any], Any]  # pictures and filters to an answer without bia
 def lopsided(layer: Any, sizes: Sequence[int | None]) -> str:
     """The letters along which a convolution's grid is not (or, at unknown sizes, may not be) its own mirror image."""
     geometry = zip(sizes, _reaches(layer), layer.strides, strict=True)
-    return _letters(_is_lopsided(layer.padding, *axis) for axis in geometry)
+    return letters_where(_is_lopsided(layer.padding, *axis) for axis in geometry)
 
 
 def lopsided_transposed(layer: Any) -> str:
@@ -29,9 +29,9 @@ def lopsided_transposed(layer: Any) -> str:
     spread = layer.output_padding is not None and any(_each(layer.output_padding, layer.strides))
     geometry = zip(_reaches(layer), layer.strides, strict=True)
     if layer.padding == "valid":
-        return _letters(spread or stride > reach for reach, stride in geometry)
+        return letters_where(spread or stride > reach for reach, stride in geometry)
     same = layer.output_padding is None
-    return _letters(not same or stride > reach or (reach - stride) % 2 == 1 for reach, stride in geometry)
+    return letters_where(not same or stride > reach or (reach - stride) % 2 == 1 for reach, stride in geometry)
 
 
 def in_the_mirror(run: Run, x: Any, kernel: Any, plan: Plan, transposed: bool, crooked: str, axis: int) -> Any:
@@ -111,8 +111,3 @@ def _reaches(layer: Any) -> list[int]:
 
 def _each(value: int | Sequence[int], axes: Sequence[int]) -> Sequence[int]:
     return [value] * len(axes) if isinstance(value, int) else value
-
-
-def _letters(wrong: Iterable[bool]) -> str:
-    """The letters of the axes, the first axis first, for which it is so."""
-    return "".join(letter for letter, crooked in zip(LETTERS, reversed(list(wrong)), strict=False) if crooked)

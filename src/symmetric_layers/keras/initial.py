@@ -16,7 +16,7 @@ class Representatives:
         self.initializer = keras.initializers.get("glorot_uniform" if initializer is None else initializer)
         self.shape = tuple(shape)
         self.axis = axis
-        self.first = [index for index, letters in enumerate(plan.mirror) if not letters]
+        self.first = list(plan.firsts)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         return ops.take(self.initializer(self.shape, dtype=dtype), self.first, axis=self.axis)

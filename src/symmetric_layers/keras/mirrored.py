@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError, whole_number
-from symmetric_layers.keras.channels import channel_axis, cut, join, known_format, plain
+from symmetric_layers.keras.channels import channel_axis, known_format, per_block, plain
 from symmetric_layers.keras.grid import flip
 from symmetric_layers.letters import LETTERS, mirrors
 from symmetric_layers.orbits import Block, Plan, plan
@@ -63,8 +63,7 @@ class Mirrored(keras.layers.Wrapper):
         """Calls the layer, in the mirror where channels are mirrors."""
         axis = self._axis()
         bank = self._plan(inputs.shape)
-        runs = cut(inputs, [block.filters for block in bank.blocks], axis)
-        return join([self._members(run, block, axis) for run, block in zip(runs, bank.blocks, strict=True)], axis)
+        return per_block(inputs, bank, axis, lambda run, block: self._members(run, block, axis))
 
     def _members(self, run: Any, block: Block, axis: int) -> Any:
         """The answers for the orbits of one kind."""
@@ -75,10 +74,9 @@ class Mirrored(keras.layers.Wrapper):
             every = slice(index, None, block.size)
             own = run[..., every] if axis == -1 else run[:, every]
             answer = self.layer(flip(own, letters, axis))
-            gone = len(answer.shape) < len(
-                own.shape
-            )  # as over all positions at once, where nothing can be mirrored back
-            answers.append(answer if gone else flip(answer, letters, axis))
+            if len(answer.shape) == len(own.shape):  # where it takes all positions together, nothing is mirrored back
+                answer = flip(answer, letters, axis)
+            answers.append(answer)
         behind = len(answers[0].shape) if axis == -1 else 2
         shape = list(ops.shape(answers[0]))
         shape[axis] = block.filters

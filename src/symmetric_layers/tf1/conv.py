@@ -73,7 +73,7 @@ class _Symmetric(_Host):
         initializer = tf.keras.initializers.get(initializer) or tf.keras.initializers.glorot_uniform()
         if isinstance(initializer, type):
             initializer = initializer()
-        kept = [index for index, letters in enumerate(self.plan.mirror) if not letters]
+        kept = list(self.plan.firsts)
 
         def draw(shape: Any, dtype: Any = None, partition_info: Any = None) -> tf.Tensor:
             return tf.gather(initializer(full, dtype=dtype), kept, axis=axis)

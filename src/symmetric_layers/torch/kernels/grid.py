@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from symmetric_layers.letters import LETTERS, axes
+from symmetric_layers.letters import axes, letters_where
 from symmetric_layers.orbits import Plan
 
 Run = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]  # input, filters, biases, groups
@@ -28,7 +28,7 @@ def lopsided(
     crooked = [
         before != after or (n + before + after - d * (k - 1) - 1) % s != 0 for n, (before, after), k, s, d in geometry
     ]
-    return "".join(letter for letter, wrong in zip(LETTERS, reversed(crooked), strict=False) if wrong)
+    return letters_where(crooked)
 
 
 def on_mirrored_grid(
@@ -79,7 +79,7 @@ def by_mirror(
 
 def one_sided(output_padding: Sequence[int]) -> str:
     """The letters along which a transposed convolution adds output padding, which is lopsided."""
-    return "".join(letter for letter, more in zip(LETTERS, reversed(output_padding), strict=False) if more)
+    return letters_where([more != 0 for more in output_padding])
 
 
 def _pick(weight: Tensor, index: Tensor, plan: Plan, filters_dim: int) -> Tensor:
