@@ -18,6 +18,23 @@ def letters_of(symmetry):
     return sorted({letter for kind in symmetry or {} for letter in kind})
 
 
+def law_error(call, symmetry, in_symmetry, x, groups=1):
+    """The largest deviation from the law over all letters, where filters know them; depthwise layers are one group.
+
+    Args:
+        call: gives the answer to a picture, both as in PyTorch.
+    """
+    straight = call(x)
+    kinds = oracle.kinds(symmetry, straight.shape[1], groups)
+    worst = 0.0
+    for letter in letters_of([kind for kind, count in symmetry.items() if count]):
+        mirrored = call(oracle.act(x, letter, in_symmetry, groups))
+        expected = oracle.act(straight, letter, symmetry, groups)
+        obeying = [i for i, kind in enumerate(kinds) if letter in kind]
+        worst = max(worst, np.abs(mirrored - expected)[:, obeying].max())
+    return worst
+
+
 class Face:
     """How a framework is spoken to; arrays go in and come out as in PyTorch, in float64."""
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from contract import law_error
 from flax import nnx
 from flax_face import apply, deep, flat
 
@@ -37,17 +38,9 @@ TRANSPOSED = [
 ]
 
 
-def law_error(layer, symmetry, in_symmetry, x, groups=1):
-    """The largest deviation from the law over all letters, where filters know them; depthwise layers are one group."""
-    straight = deep(apply(layer, flat(x)))
-    kinds = oracle.kinds(symmetry, straight.shape[1], groups)
-    worst = 0.0
-    for letter in sorted({letter for kind in symmetry for letter in kind}):
-        mirrored = deep(apply(layer, flat(oracle.act(x, letter, in_symmetry, groups))))
-        expected = oracle.act(straight, letter, symmetry, groups)
-        obeying = [i for i, kind in enumerate(kinds) if letter in kind]
-        worst = max(worst, np.abs(mirrored - expected)[:, obeying].max())
-    return worst
+def error(layer, *arguments):
+    """The largest deviation from the law."""
+    return law_error(lambda x: deep(apply(layer, flat(x))), *arguments)
 
 
 def picture(channels, *positions):
@@ -72,8 +65,8 @@ def test_the_law_holds_at_every_size(symmetry, in_symmetry, channels, groups, ho
     broken = []
     for positions in ((8, 9), (9, 8)):
         x = picture(channels, *positions)
-        assert law_error(mirrored, symmetry, in_symmetry, x, banks) <= tolerance["float64"]
-        broken.append(law_error(shared, symmetry, in_symmetry, x, banks) > 1e-3)
+        assert error(mirrored, symmetry, in_symmetry, x, banks) <= tolerance["float64"]
+        broken.append(error(shared, symmetry, in_symmetry, x, banks) > 1e-3)
         first = [o.members[0] for o in mirrored.plan.orbits] + list(mirrored.plan.free)
         np.testing.assert_allclose(
             apply(mirrored, flat(x))[..., np.array(first)],
@@ -91,8 +84,8 @@ def test_the_law_holds_for_every_transposed_layer(symmetry, in_symmetry, channel
     shared = SymmetricConvTranspose(channels, 16, rngs=nnx.Rngs(0), **arguments)
     mirrored = SymmetricConvTranspose(channels, 16, grid="mirrored", rngs=nnx.Rngs(0), **arguments)
     x = picture(channels, 5, 6)
-    assert law_error(mirrored, symmetry, in_symmetry, x) <= tolerance["float64"]
-    assert law_error(shared, symmetry, in_symmetry, x) > 1e-3
+    assert error(mirrored, symmetry, in_symmetry, x) <= tolerance["float64"]
+    assert error(shared, symmetry, in_symmetry, x) > 1e-3
 
 
 @pytest.mark.parametrize("ours", [SymmetricConv, SymmetricConvTranspose])
@@ -124,7 +117,7 @@ def test_volumes_obey_along_every_axis(tolerance):
     )  # fmt: skip
     for positions in itertools.product((6, 7), repeat=3):
         x = picture(8, *positions)
-        assert law_error(layer, {"vz": 8, "hvz": 16}, {"hvz": 8}, x) <= tolerance["float64"]
+        assert error(layer, {"vz": 8, "hvz": 16}, {"hvz": 8}, x) <= tolerance["float64"]
 
 
 @pytest.mark.parametrize(("in_symmetry", "groups", "how"), some([({"hv": 8}, 1), ({"h": 8}, 2)] * 2, GEOMETRIES))
@@ -149,8 +142,8 @@ def test_pooling_obeys_at_every_size(symmetry, positions):
         return nnx.max_pool(x, (2, 3), (2, 2))
 
     x = picture(12, *positions)
-    assert law_error(Mirrored(pool, symmetry), symmetry, symmetry, x) == 0
-    assert law_error(Mirrored(pool, None), symmetry, symmetry, x) > 0.1
+    assert error(Mirrored(pool, symmetry), symmetry, symmetry, x) == 0
+    assert error(Mirrored(pool, None), symmetry, symmetry, x) > 0.1
     first = [index for index, (_, letters) in enumerate(oracle.arrangement(symmetry, 12)) if not letters]
     np.testing.assert_array_equal(
         Mirrored(pool, symmetry)(flat(x))[..., np.array(first)], pool(flat(x))[..., np.array(first)]
@@ -161,7 +154,7 @@ def test_padding_before_alone_is_seen_in_the_mirror(tolerance):
     how = {"kernel_size": 3, "padding": "CAUSAL", "param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
     x = picture(4, 9)
     layer = SymmetricConv(4, 8, symmetry={"h": 8}, in_symmetry={"h": 4}, grid="mirrored", **how)
-    assert law_error(layer, {"h": 8}, {"h": 4}, x) <= tolerance["float64"]
+    assert error(layer, {"h": 8}, {"h": 4}, x) <= tolerance["float64"]
     head = InvariantConv(4, 2, in_symmetry={"h": 4}, **how)
     straight, mirrored = (deep(apply(head, flat(seen))) for seen in (x, oracle.act(x, "h", {"h": 4})))
     np.testing.assert_allclose(mirrored, oracle.flip(straight, "h"), rtol=0, atol=tolerance["float64"])
