@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.sets import Mark, Sets
 from symmetric_layers.torch.answers import call, tensors
 from symmetric_layers.torch.convert.banks import NORMS
 from symmetric_layers.torch.convert.operators import is_operator
-from symmetric_layers.torch.convert.sets import Mark, Sets, mark_of
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
 _MOVES = {
@@ -266,6 +266,11 @@ class Follower(TorchFunctionMode):
             f"position ({name}). Expected parameters that know channels alone. Leave these out, or keep that part "
             "ordinary with keep."
         )
+
+
+def mark_of(tensor: Tensor) -> Mark | None:
+    """The mark that a tensor carries."""
+    return getattr(tensor, "_channels_of", None)
 
 
 def _known(module: nn.Module) -> bool:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from symmetric_layers.torch.answers import call_alike, difference, tensors, undisturbed
-from symmetric_layers.torch.convert.follow import Follower
+from symmetric_layers.torch.convert.follow import Follower, mark_of
 from symmetric_layers.torch.convert.measure import ALLOWED, random_input, run_once
-from symmetric_layers.torch.convert.sets import mark_of
 from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, copy_of
 
 Orders = dict[str, list[int]]  # by convolution: the filter that is to stand at each place

@@ -1,8 +1,11 @@
-"""Sets of channels that are arranged alike, and the marks that tensors carry."""
+"""Sets of channels that are arranged alike, and the marks that tensors carry while a model is followed.
+
+Only the standard library is used here.
+"""
+
+from __future__ import annotations
 
 from typing import NamedTuple
-
-from torch import Tensor
 
 
 class Mark(NamedTuple):
@@ -11,11 +14,6 @@ class Mark(NamedTuple):
     source: int
     dim: int | None
     lost: str = ""
-
-
-def mark_of(tensor: Tensor) -> Mark | None:
-    """The mark that a tensor carries."""
-    return getattr(tensor, "_channels_of", None)
 
 
 class Sets:
