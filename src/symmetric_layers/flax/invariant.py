@@ -7,16 +7,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from symmetric_layers.counts import Bank
-from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.bank import expand_kernel, stored_kernel
 from symmetric_layers.flax.channels import act, flip, plan_of, spread
 from symmetric_layers.flax.conv import Sizes, sizes_of
 from symmetric_layers.flax.grid import lopsided
 from symmetric_layers.flax.initial import KERNEL, Initializer, representatives
 from symmetric_layers.flax.written import Values, Written
+from symmetric_layers.inputs import led_out
 from symmetric_layers.letters import LETTERS, mirrors
-from symmetric_layers.orbits import Plan, plan
+from symmetric_layers.orbits import plan
 
 _Symmetry = Mapping[str, int | str]
 
@@ -70,7 +69,7 @@ class InvariantConv(nnx.Conv):
         **others: Any,
     ) -> None:
         size = sizes_of(kernel_size)
-        inputs, group = _inputs(in_symmetry, in_features, len(size), feature_group_count)
+        inputs, group = led_out(in_symmetry, in_features, len(size), feature_group_count, "nnx.Conv")
         super().__init__(
             in_features,
             out_features,
@@ -155,20 +154,3 @@ class OrbitLinear(nnx.Linear):
         """Weighs `(..., in_features)`."""
         layer: Any = Written(self, kernel=Values(self.full_kernel()))
         return nnx.Linear.__call__(layer, inputs, *arguments, **others)
-
-
-def _inputs(in_symmetry: _Symmetry, in_features: int, rank: int, groups: int) -> tuple[Plan, Plan]:
-    """The plans of all input channels, and of those of one group; refused where they are not all of one kind."""
-    counts = dict(Bank("in_symmetry", "input channels", in_features, rank, groups).counts(in_symmetry))
-    inputs = plan(counts, in_features, rank, groups)
-    if not inputs.orbits:
-        raise SymmetryError(
-            f"in_symmetry: {in_symmetry!r} names no orbits to lead out of. Expected kinds and numbers, like "
-            f"{{'h': {in_features}}}. Use nnx.Conv where channels are ordinary."
-        )
-    if len(inputs.blocks) > 1:
-        raise SymmetryError(
-            f"in_symmetry: {counts!r} of {in_features} input channels holds channels of several kinds. "
-            "Expected one kind for all. Use a layer for each and add the answers."
-        )
-    return inputs, plan({kind: count // groups for kind, count in counts.items()}, in_features // groups, rank)

@@ -11,7 +11,7 @@ from keras import ops
 
 from symmetric_layers.counts import readable
 from symmetric_layers.errors import one_of
-from symmetric_layers.letters import LETTERS
+from symmetric_layers.letters import LETTERS, axes
 from symmetric_layers.orbits import Block, Plan
 
 
@@ -31,6 +31,29 @@ def expand_bias(bias: Any, plan: Plan) -> Any:
     ]
     full = join(parts, -1)
     return ops.reshape(full, [-1]) if plan.banks > 1 else full
+
+
+def spread(x: Any, plan: Plan, axis: int) -> Any:
+    """Gives every channel along `axis` the entries of its representative."""
+    if not plan.orbits:
+        return x
+    stored = cut(x, [block.orbits for block in plan.blocks], axis)
+    parts = [ops.repeat(part, block.size, axis=axis) for block, part in zip(plan.blocks, stored, strict=True)]
+    return join(parts, axis)
+
+
+def act(x: Any, plan: Plan | None, letters: str, axis: int) -> Any:
+    """A mirrored picture: positions reversed, and channels that are orbits, along `axis` (-1 or 1), exchanged."""
+    if not letters:
+        return x
+    mirrored = flip(x, letters, axis)
+    return mirrored if plan is None or not plan.orbits else ops.take(mirrored, plan.exchange(letters), axis=axis)
+
+
+def flip(x: Any, letters: str, axis: int) -> Any:
+    """Pictures read backwards along the letters; `axis` is where their channels are, -1 or 1."""
+    behind = 1 if axis == -1 else 0
+    return ops.flip(x, axis=[letter - behind for letter in axes(letters)]) if letters else x
 
 
 def exchange(x: Any, plan: Plan, letters: str, axis: int) -> Any:

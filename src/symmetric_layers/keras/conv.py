@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from symmetric_layers.errors import one_of, yes_or_no
 from symmetric_layers.keras.channels import plain
-from symmetric_layers.keras.grid import lopsided, lopsided_transposed
+from symmetric_layers.keras.running import Convolving, Spreading
 from symmetric_layers.keras.stored import Symmetric, Symmetry
 from symmetric_layers.orbits import Plan, plan
 
@@ -22,9 +21,8 @@ def _first_plan(symmetry: Symmetry, filters: int, rank: int, groups: int, in_sym
     return plan(symmetry, filters, rank, groups)
 
 
-class _SymmetricConv(Symmetric):
+class _SymmetricConv(Symmetric, Convolving):
     _rank: int
-    _transposed = False
 
     def __init__(
         self,
@@ -79,35 +77,9 @@ class _SymmetricConv(Symmetric):
         )
         self._remember(bank, *asked)
 
-    def call(self, inputs: Any) -> Any:
-        """Convolves a batch of pictures as the host's layer does."""
-        return self._answer(inputs)
 
-    def _run(self, inputs: Any, kernel: Any) -> Any:
-        """The host's convolution with these filters, without biases."""
-        padding = self.padding
-        if padding == "causal":
-            before = self.dilation_rate[0] * (self.kernel_size[0] - 1)
-            pads = [[0, 0], [0, 0], [0, 0]]
-            pads[1 if self.data_format == "channels_last" else 2] = [before, 0]
-            inputs, padding = ops.pad(inputs, pads), "valid"
-        return ops.conv(
-            inputs,
-            kernel,
-            strides=list(self.strides),
-            padding=padding,
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
-        )
-
-    def _crooked(self, sizes: Sequence[int | None]) -> str:
-        """The letters along which the grid is not its own mirror image."""
-        return lopsided(self, sizes)
-
-
-class _SymmetricConvTranspose(Symmetric):
+class _SymmetricConvTranspose(Symmetric, Spreading):
     _rank: int
-    _transposed = True
 
     def __init__(
         self,
@@ -161,26 +133,6 @@ class _SymmetricConvTranspose(Symmetric):
             **kwargs,
         )
         self._remember(bank, *asked)
-
-    def call(self, inputs: Any) -> Any:
-        """Spreads a batch of pictures out as the host's layer does."""
-        return self._answer(inputs)
-
-    def _run(self, inputs: Any, kernel: Any) -> Any:
-        """The host's transposed convolution with these filters, without biases."""
-        return ops.conv_transpose(
-            inputs,
-            kernel,
-            strides=list(self.strides),
-            padding=self.padding,
-            output_padding=self.output_padding,
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
-        )
-
-    def _crooked(self, sizes: Sequence[int | None]) -> str:
-        """The letters along which the grid is not its own mirror image."""
-        return lopsided_transposed(self)
 
 
 @keras.saving.register_keras_serializable(package="symmetric_layers")

@@ -11,8 +11,8 @@ from typing import Any
 from keras import ops
 
 from symmetric_layers.keras.bank import expand_kernel
-from symmetric_layers.keras.channels import cut, exchange, join
-from symmetric_layers.letters import LETTERS, axes, letters_where, mirrors
+from symmetric_layers.keras.channels import cut, exchange, flip, join
+from symmetric_layers.letters import LETTERS, letters_where, mirrors
 from symmetric_layers.orbits import Block, Plan
 
 Run = Callable[[Any, Any], Any]  # pictures and filters to an answer without biases
@@ -65,12 +65,6 @@ def in_the_mirror(run: Run, x: Any, kernel: Any, plan: Plan, transposed: bool, c
             answers.update({(letters, block.kind): part for block, part in zip(kinds, parts, strict=True)})
     full = join([_side_by_side(answers, block, plan.banks, crooked) for block in plan.blocks], -1)
     return ops.moveaxis(ops.reshape(full, [*positions, plan.filters]), -1, axis)
-
-
-def flip(x: Any, letters: str, axis: int) -> Any:
-    """Pictures read backwards along the letters; `axis` is where their channels are, -1 or 1."""
-    behind = 1 if axis == -1 else 0
-    return ops.flip(x, axis=[letter - behind for letter in axes(letters)]) if letters else x
 
 
 def _seen(block: Block, straight: str) -> int:

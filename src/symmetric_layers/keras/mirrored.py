@@ -7,8 +7,7 @@ import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError, whole_number
-from symmetric_layers.keras.channels import channel_axis, known_format, per_block, plain
-from symmetric_layers.keras.grid import flip
+from symmetric_layers.keras.channels import channel_axis, flip, known_format, per_block, plain
 from symmetric_layers.letters import LETTERS, mirrors
 from symmetric_layers.orbits import Block, Plan, plan
 

@@ -1,28 +1,21 @@
 """What all symmetric convolutions share: what is stored, how it starts, and what is derived from it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from keras import ops
+from typing import Any
 
 from symmetric_layers.keras.bank import expand_kernel
 from symmetric_layers.keras.channels import channel_axis, expand_bias
 from symmetric_layers.keras.grid import in_the_mirror
 from symmetric_layers.keras.initial import Representatives
+from symmetric_layers.keras.running import Running
 from symmetric_layers.orbits import Plan, plan
-
-if TYPE_CHECKING:
-    from keras.layers import Layer as _Host
-else:
-    _Host = object
 
 Symmetry = Mapping[str, int | str] | None
 
 
-class Symmetric(_Host):
+class Symmetric(Running):
     """A convolution of the host that stores representatives only."""
 
-    _transposed: bool
     plan: Plan
 
     def _remember(self, bank: Plan, symmetry: Symmetry, share_bias: bool, in_symmetry: Symmetry, grid: str) -> None:
@@ -58,32 +51,17 @@ class Symmetric(_Host):
         """One bias per filter, None where the layer has none: what the host's layer would hold as its `bias`."""
         return expand_bias(self.bias, self.plan) if self.use_bias and self.share_bias else self.bias
 
-    def _answer(self, inputs: Any) -> Any:
-        """What all filters answer, with their biases and the activation."""
-        outputs = self._convolved(inputs)
-        if self.use_bias:
-            shape = [1] * (self.rank + 2)
-            shape[channel_axis(self.data_format)] = self.filters
-            outputs = ops.add(outputs, ops.reshape(self.full_bias(), shape))
-        return outputs if self.activation is None else self.activation(outputs)
-
-    def _run(self, inputs: Any, kernel: Any) -> Any:
-        """The host's convolution with these filters, without biases."""
-        raise NotImplementedError
-
-    def _crooked(self, sizes: Sequence[int | None]) -> str:
-        """The letters along which the host's grid is not its own mirror image."""
-        raise NotImplementedError
+    def _biases(self) -> Any:
+        return self.full_bias()
 
     def _convolved(self, inputs: Any) -> Any:
-        axis = channel_axis(self.data_format)
         crooked = ""
         if self.grid == "mirrored":
-            sizes = inputs.shape[1:-1] if axis == -1 else inputs.shape[2:]
             known = "".join(self.plan.kinds)
-            crooked = "".join(letter for letter in self._crooked(sizes) if letter in known)
+            crooked = "".join(letter for letter in self._crooked(self._positions(inputs)) if letter in known)
         if not crooked:
             return self._run(inputs, self.full_kernel())
+        axis = channel_axis(self.data_format)
         return in_the_mirror(self._run, inputs, self.kernel, self.plan, self._transposed, crooked, axis)
 
     def get_config(self) -> dict[str, Any]:

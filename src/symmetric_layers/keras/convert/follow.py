@@ -1,0 +1,290 @@
+"""Follows the channels of a model through its graph: which of them meet, where they come from, where they go.
+
+Every symbolic tensor carries a mark: which axis counts its channels, and which set of channels these belong to.
+Channels that are added, multiplied or concatenated belong to one set; a set that holds an input or an answer of the
+model is plain, every other one may be orbits.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.convert.kinds import (
+    DEPTHWISE,
+    GLOBAL_POOLS,
+    KNOWN,
+    MERGES,
+    MOVES,
+    MOVING,
+    OPERATORS,
+    REDUCING,
+    SEPARABLE,
+    WEIGHS,
+    axis_of,
+    kind_of,
+)
+from symmetric_layers.keras.convert.walk import Seen, inputs_like, is_network, walk
+from symmetric_layers.sets import Mark, Sets
+
+
+class Follower:
+    """What one model does with its channels."""
+
+    def __init__(self, model: Any, kept: Sequence[str]) -> None:
+        self.sets = Sets()
+        self.layers: dict[int, tuple[str, Any]] = {}  # by id, in the order of the calls: where a layer is, and itself
+        self.kept: set[int] = set()
+        self.reads: dict[int, list[int]] = {}  # by layer: the sets of channels that it met
+        self.writes: dict[int, int] = {}  # by layer that makes channels of its own: their set
+        self.answers: dict[str, Mark] = {}  # by the name of a layer
+        self._marks: dict[int, Mark] = {}
+        self._alive: list[Any] = []  # so that ids stay theirs
+        self._faults: list[tuple[int, SymmetryError]] = []
+        self._joined: list[tuple[str, int, int]] = []
+        self._inputs: set[int] = set()
+        self._names = kept
+        inputs = inputs_like(model)
+        for tensor in keras.tree.flatten(inputs):
+            source = self.sets.new(plain=True)
+            self._inputs.add(source)
+            self._set(tensor, Mark(source, _channels_in(model, tensor)))
+        answers = self._through(model, inputs, "", False)
+        for tensor in keras.tree.flatten(answers):
+            self.sets.make_plain(self._mark(tensor).source)
+        self._check()
+
+    def is_plain(self, layer: Any) -> bool:
+        """Whether a layer meets plain channels. Refuses a layer that meets both sorts."""
+        met = {self.sets.is_plain(source) for source in self.reads.get(id(layer), [])}
+        if len(met) > 1:
+            raise SymmetryError(
+                f"model: {self.layers[id(layer)][0]!r} is used both on pictures and on orbits. Expected one of both. "
+                "Use two layers, one for each."
+            )
+        return met != {False}
+
+    def answers_plain(self, layer: Any) -> bool:
+        """Whether a layer makes plain channels."""
+        return self.sets.is_plain(self.writes[id(layer)])
+
+    def _check(self) -> None:
+        for name, picture, other in self._joined:
+            if not self.sets.is_plain(other):
+                raise SymmetryError(
+                    f"model: {name!r} concatenates an input of the model with channels of layers. Expected one sort of "
+                    "channels. Put a convolution between the input and the concatenation, or keep that part ordinary "
+                    "with keep."
+                )
+            self.sets.join(picture, other)
+        for source, fault in self._faults:
+            if not self.sets.is_plain(source):
+                raise fault
+
+    def _through(self, model: Any, inputs: Any, prefix: str, kept: bool) -> Any:
+        def visit(operation: Any, *arguments: Any, **others: Any) -> Any:
+            answers = Seen(operation)(*arguments, **others)
+            name = prefix + operation.name
+            here = kept or name in self._names or operation.name in self._names
+            given = [
+                tensor for tensor in keras.tree.flatten((arguments, others)) if keras.backend.is_keras_tensor(tensor)
+            ]
+            self._note(operation, name, here, given, keras.tree.flatten(answers))
+            return answers
+
+        return walk(model, inputs, visit)
+
+    def _note(self, operation: Any, name: str, kept: bool, given: list[Any], answers: list[Any]) -> None:
+        if isinstance(operation, keras.layers.Layer):
+            self.layers.setdefault(id(operation), (name, operation))
+        if kept:
+            self.kept.add(id(operation))
+        if is_network(operation):
+            self._enter(operation, name, kept, given, answers)
+        elif kept:
+            for tensor in given:
+                self.sets.make_plain(self._mark(tensor).source)
+            for tensor in answers:
+                self._set(tensor, Mark(self.sets.new(plain=True), axis_of(operation, len(tensor.shape))))
+        elif given:
+            self._follow(operation, name, given, answers)
+        for tensor in answers[:1]:
+            self.answers[name] = self._mark(tensor)
+
+    def _enter(self, model: Any, name: str, kept: bool, given: list[Any], answers: list[Any]) -> None:
+        inner = inputs_like(model)
+        for tensor, seen in zip(given, keras.tree.flatten(inner), strict=False):
+            self._set(seen, self._mark(tensor))
+        found = self._through(model, inner, f"{name}/", kept)
+        for tensor, seen in zip(answers, keras.tree.flatten(found), strict=True):
+            self._set(tensor, self._mark(seen))
+
+    def _follow(self, operation: Any, name: str, given: list[Any], answers: list[Any]) -> None:
+        sort, first = type(operation).__name__, given[0]
+        if kind_of(operation, KNOWN) or isinstance(operation, WEIGHS):
+            self._meet(operation, name, first)
+            for tensor in answers:
+                weighs = id(operation) in self.writes
+                axis = axis_of(operation, len(tensor.shape))
+                self._set(tensor, Mark(self.writes[id(operation)], axis) if weighs else self._mark(first))
+        elif kind_of(operation, OPERATORS):
+            self._meet(operation, name, first)
+            self._set(answers[0], self._mark(first))
+        elif kind_of(operation, (keras.layers.Concatenate,)) or sort in ("Concatenate", "Stack"):
+            self._concatenate(operation, name, given, answers[0])
+        elif kind_of(operation, MERGES) or len(given) > 1:
+            self._combine(operation, name, given, answers)
+        elif kind_of(operation, (*MOVES, *GLOBAL_POOLS)) or sort in MOVING | REDUCING:
+            self._move(operation, first, answers)
+        else:
+            self._alone(operation, name, first, answers)
+
+    def _meet(self, layer: Any, name: str, tensor: Any) -> None:
+        """Notes what a layer reads, and what no layer could read."""
+        mark, axis = self._mark(tensor), axis_of(layer, len(tensor.shape))
+        if mark.lost or mark.dim not in (None, axis):
+            self._faults.append((mark.source, _lost(name, layer, mark.lost or "an exchange of axes")))
+        if isinstance(layer, WEIGHS) and not kind_of(layer, KNOWN):
+            self._faults.append((mark.source, _strange(name, layer)))
+        self.reads.setdefault(id(layer), []).append(mark.source)
+        if isinstance(layer, WEIGHS) and id(layer) not in self.writes:
+            self.writes[id(layer)] = self.sets.new()
+            if not kind_of(layer, KNOWN):
+                self._faults.append((self.writes[id(layer)], _strange(name, layer)))
+        if kind_of(layer, (*DEPTHWISE, *SEPARABLE)) and self.sets.is_plain(mark.source):
+            raise SymmetryError(
+                f"model: {name!r}, a {type(layer).__name__}, reads a picture channel by channel. Expected an ordinary "
+                "convolution there. Use one, or keep that part ordinary with keep."
+            )
+
+    def _concatenate(self, operation: Any, name: str, given: list[Any], answer: Any) -> None:
+        marks = [self._mark(tensor) for tensor in given]
+        axis = operation.axis % len(answer.shape)
+        first = next((mark for mark in marks if mark.source not in self._inputs), marks[0])
+        stacks = type(operation).__name__ == "Stack"
+        for mark in marks:
+            if not stacks and mark.dim == axis and (mark.source in self._inputs) != (first.source in self._inputs):
+                self._joined.append((name, mark.source, first.source))
+            else:
+                self.sets.join(first.source, mark.source)
+        dim = first.dim
+        if stacks and dim is not None and axis <= dim:
+            dim += 1
+        self._set(answer, Mark(first.source, dim, next((mark.lost for mark in marks if mark.lost), "")))
+
+    def _combine(self, operation: Any, name: str, given: list[Any], answers: list[Any]) -> None:
+        """Several tensors: of those that are combined number by number, channels belong together."""
+        tensor, mark = max(
+            ((tensor, self._mark(tensor)) for tensor in given),
+            key=lambda one: (one[1].dim is not None, math.prod(size or 1 for size in one[0].shape)),
+        )
+        for other in given:
+            second = self._mark(other)
+            if other is tensor or mark.dim is None or second.dim is None:
+                continue
+            behind, there = len(tensor.shape) - mark.dim, len(other.shape) - second.dim
+            if behind != there:
+                self._faults.append((second.source, _lost(name, operation, "an exchange of axes")))
+                self._faults.append((mark.source, _lost(name, operation, "an exchange of axes")))
+            elif other.shape[second.dim] == tensor.shape[mark.dim]:
+                self.sets.join(mark.source, second.source)
+            else:  # one number for all channels
+                self.sets.make_plain(second.source)
+        self._alone(operation, name, tensor, answers)
+
+    def _alone(self, operation: Any, name: str, tensor: Any, answers: list[Any]) -> None:
+        """Whatever treats channels alike, as far as shapes tell; the last word has the measurement."""
+        mark = self._mark(tensor)
+        if getattr(operation, "weights", None):
+            self._faults.append((mark.source, _weighty(name, operation)))
+        for answer in answers:
+            dim = mark.dim
+            same = dim is None or (len(answer.shape) == len(tensor.shape) and answer.shape[dim] == tensor.shape[dim])
+            lost = mark.lost or type(operation).__name__
+            self._set(answer, mark if same else Mark(mark.source, None, lost))
+
+    def _move(self, operation: Any, tensor: Any, answers: list[Any]) -> None:
+        """Follows the channels by sending their numbers the same way."""
+        mark = self._mark(tensor)
+        if mark.dim is None or tensor.shape[mark.dim] in (1, None):
+            for answer in answers:
+                same = len(answer.shape) == len(tensor.shape)
+                self._set(answer, mark if same else mark._replace(dim=None))
+            return
+        sizes = [2 if size is None else size for size in tensor.shape]
+        sizes[0] = 1 if tensor.shape[0] is None else sizes[0]
+        count = [sizes[axis] if axis == mark.dim else 1 for axis in range(len(sizes))]
+        numbers = ops.broadcast_to(ops.reshape(ops.arange(sizes[mark.dim], dtype="float32"), count), sizes)
+        moved = keras.tree.flatten(operation(numbers))
+        for answer, seen in zip(answers, moved, strict=True):
+            self._set(answer, _found(ops.convert_to_numpy(seen), mark, type(operation).__name__))
+
+    def _mark(self, tensor: Any) -> Mark:
+        if id(tensor) not in self._marks:
+            self._set(tensor, Mark(self.sets.new(plain=True), None))
+        return self._marks[id(tensor)]
+
+    def _set(self, tensor: Any, mark: Mark) -> None:
+        self._alive.append(tensor)
+        self._marks[id(tensor)] = mark
+
+
+def _channels_in(model: Any, tensor: Any) -> int | None:
+    """Which axis of an input holds its channels: where the first layers that say so have them."""
+    rank = len(tensor.shape)
+    if rank < 2:
+        return None
+    formats = [getattr(layer, "data_format", None) for layer in _flat(model)]
+    first = next((one for one in formats if one), keras.config.image_data_format())
+    return 1 if first == "channels_first" and rank > 2 else rank - 1
+
+
+def _flat(model: Any) -> Any:
+    for layer in model.layers:
+        if is_network(layer):
+            yield from _flat(layer)
+        else:
+            yield layer
+
+
+def _found(seen: Any, mark: Mark, name: str) -> Mark:
+    """Where the numbers of the channels stand now."""
+    seen = seen.round()  # means of many equal numbers
+    varying = [axis for axis, size in enumerate(seen.shape) if size > 1 and (seen != seen.take([0], axis)).any()]
+    if not varying:
+        return Mark(mark.source, None, mark.lost)
+    line = seen[tuple(slice(None) if axis == varying[0] else 0 for axis in range(seen.ndim))]
+    if len(varying) > 1 or not (line[1:] - line[:-1] == 1).all():
+        return Mark(mark.source, None, name)
+    return Mark(mark.source, varying[0], mark.lost)
+
+
+def _lost(name: str, layer: Any, how: str) -> SymmetryError:
+    if how in ("Flatten", "Reshape", "Ravel"):
+        return SymmetryError(
+            f"model: {name!r}, a {type(layer).__name__}, reads channels that {how!r} has mixed with positions. "
+            "Expected channels alone. Pool over all positions first (GlobalAveragePooling2D), or keep that part "
+            "ordinary with keep."
+        )
+    return SymmetryError(
+        f"model: {name!r}, a {type(layer).__name__}, reads channels that cannot be followed through {how!r}. "
+        "Expected channels that are moved, joined or combined one by one. Write that part with layers of Keras, or "
+        "keep it ordinary with keep."
+    )
+
+
+def _strange(name: str, layer: Any) -> SymmetryError:
+    return SymmetryError(
+        f"model: {name!r} is a {type(layer).__name__}, which computes something of its own. Expected a layer of Keras. "
+        "Use one, or keep that part ordinary with keep."
+    )
+
+
+def _weighty(name: str, layer: Any) -> SymmetryError:
+    return SymmetryError(
+        f"model: {name!r}, a {type(layer).__name__}, has weights for orbits of channels, and no form that knows of "
+        "them. Expected convolutions, norms and dense layers of Keras. Use these, or keep that part ordinary with keep."
+    )

@@ -1,0 +1,166 @@
+"""Layers with orbits out of ordinary ones: the same arguments, and the ordinary layer's own numbers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import layers, ops
+
+import symmetric_layers.keras.conv as symmetric
+import symmetric_layers.keras.invariant as invariant
+import symmetric_layers.keras.norm as norm
+from symmetric_layers.keras.convert.parts import OrbitPReLU, SymmetricDense
+from symmetric_layers.keras.mirrored import Mirrored
+
+Symmetry = Mapping[str, int | str] | None
+Made = tuple[Any, Callable[[], None]]  # a new layer, and what gives it its numbers once it is built
+
+_NORMS: dict[type, Any] = {
+    layers.BatchNormalization: norm.OrbitBatchNormalization,
+    layers.LayerNormalization: norm.OrbitLayerNormalization,
+    layers.GroupNormalization: norm.OrbitGroupNormalization,
+}
+
+
+class Orbits(NamedTuple):
+    """How the channels stand that a layer reads and those that it makes; None: ordinary ones."""
+
+    inputs: Symmetry
+    outputs: Symmetry
+
+
+def copied(old: Any) -> Made:
+    """The same layer again."""
+    new = type(old).from_config(old.get_config())
+    return new, lambda: new.set_weights(old.get_weights())
+
+
+def conv(old: Any, orbits: Orbits, grid: str) -> Made:
+    """A convolution that makes orbits; every orbit starts from the filter that its representative was."""
+    build = getattr(symmetric, f"Symmetric{type(old).__name__}")
+    new = build.from_config({**_config(old), "symmetry": orbits.outputs, "in_symmetry": orbits.inputs, "grid": grid})
+
+    def fill() -> None:
+        _fill(new, old, {"kernel": -2 if new._transposed else -1, "bias": 0}, new.plan.firsts)
+
+    return new, fill
+
+
+def depthwise(old: Any, orbits: Orbits) -> Made:
+    """A depthwise convolution between orbits."""
+    rank = len(old.kernel_size)
+    config = _config(old)
+    filters = int(old.kernel.shape[-2])
+    for mine in ("initializer", "regularizer", "constraint"):
+        config[f"kernel_{mine}"] = config.pop(f"depthwise_{mine}")
+    del config["depth_multiplier"]
+    more = {"filters": filters, "groups": filters, "symmetry": orbits.outputs, "in_symmetry": orbits.inputs}
+    new = getattr(symmetric, f"SymmetricConv{rank}D").from_config({**config, **more, "grid": "mirrored"})
+
+    def fill() -> None:
+        kernel = ops.swapaxes(ops.convert_to_tensor(old.kernel), -1, -2)
+        new.kernel.assign(ops.take(kernel, list(new.plan.firsts), axis=-1))
+        if new.use_bias:
+            new.bias.assign(ops.take(old.bias, list(new.plan.firsts), axis=0))
+
+    return new, fill
+
+
+def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made]) -> Made:
+    """A depthwise convolution between orbits, and what becomes of the pointwise one after it."""
+    rank, config = len(old.kernel_size), _config(old)
+    here = {name: config[name] for name in ("kernel_size", "strides", "padding", "data_format", "dilation_rate")}
+    own = ("depthwise_initializer", "depthwise_regularizer", "depthwise_constraint")
+    first = getattr(layers, f"DepthwiseConv{rank}D")(
+        **here, use_bias=False, dtype=config["dtype"], name="depthwise", **{name: config[name] for name in own}
+    )
+    channels = int(old.depthwise_kernel.shape[-2])
+    first.build(_shape(old, channels))
+    first.kernel.assign(old.depthwise_kernel)
+    second = getattr(layers, f"Conv{rank}D")(
+        old.filters,
+        1,
+        name="pointwise",
+        **{name: config[name] for name in ("data_format", "activation", "use_bias", "dtype", "activity_regularizer")},
+        **{name: config[name] for name in ("bias_initializer", "bias_regularizer", "bias_constraint")},
+        **{name.replace("depthwise", "kernel"): config[name.replace("depthwise", "pointwise")] for name in own},
+    )
+    second.build(_shape(old, channels))
+    second.kernel.assign(old.pointwise_kernel)
+    if old.use_bias:
+        second.bias.assign(old.bias)
+    (deep, fill_deep), (point, fill_point) = depthwise(first, Orbits(reads, reads)), out(second)
+
+    def fill() -> None:
+        fill_deep()
+        fill_point()
+
+    new = keras.Sequential([deep, point], name=old.name)
+    new.trainable = old.trainable
+    return new, fill
+
+
+def invariant_conv(old: Any, in_symmetry: Symmetry) -> Made:
+    """A convolution whose answers are ordinary."""
+    build = getattr(invariant, f"Invariant{type(old).__name__}")
+    new = build.from_config({**_config(old), "in_symmetry": in_symmetry})
+
+    def fill() -> None:
+        _fill(new, old, {"kernel": -1 if new._transposed else -2}, new._group.firsts)
+        _fill(new, old, {"bias": 0}, None)
+
+    return new, fill
+
+
+def dense(old: Any, orbits: Orbits) -> Made:
+    """A dense layer between orbits, or one that leads out of them."""
+    config = {**_config(old), "in_symmetry": orbits.inputs}
+    new: Any
+    if orbits.outputs is None:
+        new = invariant.OrbitDense.from_config(config)
+    else:
+        new = SymmetricDense.from_config({**config, "symmetry": orbits.outputs})
+
+    def fill() -> None:
+        out = orbits.outputs is not None
+        _fill(new, old, {"kernel": 1 if out else 0}, new.plan.firsts)
+        _fill(new, old, {"bias": 0}, new.plan.firsts if out else None)
+
+    return new, fill
+
+
+def orbit_norm(old: Any, symmetry: Symmetry) -> Made:
+    """A norm for orbits."""
+    new = _NORMS[type(old)].from_config({**_config(old), "symmetry": symmetry})
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    return new, lambda: _fill(new, old, dict.fromkeys(names, 0), new.plan.firsts)
+
+
+def orbit_prelu(old: Any, symmetry: Symmetry) -> Made:
+    """Slopes that orbits share."""
+    new = OrbitPReLU.from_config({**_config(old), "symmetry": symmetry})
+    return new, lambda: _fill(new, old, {"alpha": new._axis - 1}, new.plan.firsts)
+
+
+def in_the_mirror(old: Any, symmetry: Symmetry) -> Made:
+    """A layer without weights, seen in the mirror by the mirrors of an orbit."""
+    own, _ = copied(old)
+    return Mirrored(own, symmetry, name=old.name, dtype=own.dtype_policy), lambda: None
+
+
+def _config(old: Any) -> dict[str, Any]:
+    return dict(old.get_config())
+
+
+def _fill(new: Any, old: Any, names: Mapping[str, int], firsts: Sequence[int] | None) -> None:
+    """Gives a new layer the entries of representatives, along an axis for each name."""
+    for name, axis in names.items():
+        values = getattr(old, name, None)
+        if values is not None:
+            chosen = values if firsts is None else ops.take(values, list(firsts), axis=axis)
+            getattr(new, name).assign(chosen)
+
+
+def _shape(old: Any, channels: int) -> tuple[int | None, ...]:
+    positions = (None,) * len(old.kernel_size)
+    return (None, *positions, channels) if old.data_format == "channels_last" else (None, channels, *positions)

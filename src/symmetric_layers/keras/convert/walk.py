@@ -1,0 +1,65 @@
+"""Walks through the graph of a model, operation by operation, without touching it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from symmetric_layers.errors import SymmetryError
+
+Visit = Callable[..., Any]  # an operation, and what it is called with: to symbolic answers
+
+
+class Seen(keras.Operation):
+    """Stands for an operation in a graph of its own: it says what that would answer, and leaves it alone."""
+
+    def __init__(self, operation: Any) -> None:
+        super().__init__(name=operation.name)
+        self.operation = operation
+
+    def compute_output_spec(self, *arguments: Any, **others: Any) -> Any:
+        """The shapes of what the operation answers."""
+        return self.operation.compute_output_spec(*arguments, **others)
+
+
+def is_network(operation: Any) -> bool:
+    """Whether an operation is a model with a graph that can be walked through."""
+    return isinstance(operation, keras.Model) and isinstance(operation, (keras.Sequential, keras.Function))
+
+
+def no_network(model: Any) -> None:
+    """Refuses what has no graph."""
+    if not is_network(model):
+        raise SymmetryError(
+            f"model: {type(model).__name__!r} has no graph of layers. Expected a Sequential or a functional model. "
+            "Write it as one of these."
+        )
+    if not model.built:
+        raise SymmetryError(
+            f"model: {model.name!r} does not know its input yet. Expected a model that has seen its input. "
+            "Give it a keras.Input, or call it once."
+        )
+
+
+def inputs_like(model: Any, dtype: str | None = None) -> Any:
+    """Fresh symbolic inputs of a model, in its structure; floating ones of another type where one is given."""
+
+    def like(tensor: Any) -> Any:
+        floating = keras.backend.is_float_dtype(tensor.dtype)
+        return keras.Input(batch_shape=tensor.shape, dtype=dtype if dtype and floating else tensor.dtype)
+
+    if isinstance(model, keras.Sequential):
+        return like(model.inputs[0])
+    return keras.tree.map_structure(like, model.input)
+
+
+def walk(model: Any, inputs: Any, visit: Visit) -> Any:
+    """Visits every operation of a model in the order in which they are called; gives the model's symbolic answers."""
+    if isinstance(model, keras.Sequential):
+        for layer in model.layers:
+            inputs = visit(layer, inputs)
+        return inputs
+    walked = keras.models.clone_model(
+        model, input_tensors=inputs, clone_function=lambda operation: operation, call_function=visit
+    )
+    return walked.output
