@@ -84,10 +84,10 @@ def deviations(
     """How far each output is from the law; `symmetry_of` says by an output's name how its channels are arranged."""
     rank = max(len(tensor.shape) for tensor in keras.tree.flatten(x))
     letters = canonical_kind(axes, rank - 2, "axes")
-    straight = _answers(model, x, training)
+    straight = answers_of(model, x, training)
     found = []
     for letter in letters:
-        seen = _answers(model, _seen(x, rank, in_symmetry, letter, axis), training)
+        seen = answers_of(model, _seen(x, rank, in_symmetry, letter, axis), training)
         if straight.keys() != seen.keys():
             raise SymmetryError(
                 f"model: the answer to the picture mirrored along {letter!r} has other parts ({sorted(seen)}) than "
@@ -102,7 +102,7 @@ def deviations(
             else:
                 expected = answer if outputs is None else ops.take(answer, outputs.exchange(letter), axis=axis)
             pair = [_known(one, outputs, letter, axis) for one in (expected, seen[name])]
-            found.append(Deviation(letter, name, *_difference(*pair)))
+            found.append(Deviation(letter, name, *difference(*pair)))
     return found
 
 
@@ -121,7 +121,7 @@ def _plan(symmetry: _Symmetry, channels: int) -> Plan | None:
     return plan(symmetry, channels, len(LETTERS)) if symmetry else None
 
 
-def _answers(model: Callable[..., Any], x: Any, training: bool) -> dict[str, Any]:
+def answers_of(model: Callable[..., Any], x: Any, training: bool) -> dict[str, Any]:
     """All tensors that a model answers, by name; the model stays as it was."""
     if not isinstance(model, keras.layers.Layer):
         answer = model(x)
@@ -144,7 +144,7 @@ def _known(answer: Any, outputs: Plan | None, letter: str, axis: int) -> Any:
     return ops.take(answer, [index for index, kind in enumerate(kinds) if letter in kind], axis=axis)
 
 
-def _difference(expected: Any, answer: Any) -> tuple[float, float]:
+def difference(expected: Any, answer: Any) -> tuple[float, float]:
     """The largest absolute deviation, and the same over the largest value expected; infinite where shapes differ."""
     if tuple(expected.shape) != tuple(answer.shape):
         return float("inf"), float("inf")

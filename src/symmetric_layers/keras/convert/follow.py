@@ -14,6 +14,7 @@ from keras import ops
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.kinds import (
+    CONVS,
     DEPTHWISE,
     GLOBAL_POOLS,
     KNOWN,
@@ -21,11 +22,13 @@ from symmetric_layers.keras.convert.kinds import (
     MOVES,
     MOVING,
     OPERATORS,
+    PADS,
     REDUCING,
     SEPARABLE,
     WEIGHS,
     axis_of,
     kind_of,
+    pads_of,
 )
 from symmetric_layers.keras.convert.walk import Seen, inputs_like, is_network, walk
 from symmetric_layers.sets import Mark, Sets
@@ -40,7 +43,9 @@ class Follower:
         self.kept: set[int] = set()
         self.reads: dict[int, list[int]] = {}  # by layer: the sets of channels that it met
         self.writes: dict[int, int] = {}  # by layer that makes channels of its own: their set
-        self.answers: dict[str, Mark] = {}  # by the name of a layer
+        self._answers: dict[str, Mark] = {}  # by the name of a layer
+        self.pads: dict[int, Any] = {}  # by convolution: the lopsided padding before it, which nothing else reads
+        self._padded: dict[int, Any] = {}
         self._marks: dict[int, Mark] = {}
         self._alive: list[Any] = []  # so that ids stay theirs
         self._faults: list[tuple[int, SymmetryError]] = []
@@ -55,6 +60,7 @@ class Follower:
         answers = self._through(model, inputs, "", False)
         for tensor in keras.tree.flatten(answers):
             self.sets.make_plain(self._mark(tensor).source)
+            self._pad_is_read(None, tensor)
         self._check()
 
     def is_plain(self, layer: Any) -> bool:
@@ -70,6 +76,12 @@ class Follower:
     def answers_plain(self, layer: Any) -> bool:
         """Whether a layer makes plain channels."""
         return self.sets.is_plain(self.writes[id(layer)])
+
+    def arranged(self, name: str, kind: str) -> dict[str, str] | None:
+        """How the channels are arranged that a layer answers; None where they are ordinary."""
+        mark = self._answers.get(name)
+        orbits = mark is not None and mark.dim is not None and not self.sets.is_plain(mark.source)
+        return {kind: "100%"} if orbits else None
 
     def _check(self) -> None:
         for name, picture, other in self._joined:
@@ -102,6 +114,8 @@ class Follower:
             self.layers.setdefault(id(operation), (name, operation))
         if kept:
             self.kept.add(id(operation))
+        for tensor in given:
+            self._pad_is_read(None if kept else operation, tensor)
         if is_network(operation):
             self._enter(operation, name, kept, given, answers)
         elif kept:
@@ -112,7 +126,19 @@ class Follower:
         elif given:
             self._follow(operation, name, given, answers)
         for tensor in answers[:1]:
-            self.answers[name] = self._mark(tensor)
+            self._answers[name] = self._mark(tensor)
+
+    def _pad_is_read(self, operation: Any, tensor: Any) -> None:
+        """Notes who reads what a layer has padded on one side more than on the other."""
+        pad = self._padded.get(id(tensor))
+        if pad is None:
+            return
+        alone = id(pad) not in {id(other) for other in self.pads.values()} and len(self.reads[id(pad)]) == 1
+        if alone and kind_of(operation, CONVS[:3]) and operation.padding == "valid" and id(operation) not in self.reads:
+            self.pads[id(operation)] = pad
+        else:
+            self.pads = {reader: other for reader, other in self.pads.items() if other is not pad}
+            self._padded = {seen: other for seen, other in self._padded.items() if other is not pad}
 
     def _enter(self, model: Any, name: str, kept: bool, given: list[Any], answers: list[Any]) -> None:
         inner = inputs_like(model)
@@ -133,6 +159,8 @@ class Follower:
         elif kind_of(operation, OPERATORS):
             self._meet(operation, name, first)
             self._set(answers[0], self._mark(first))
+            if kind_of(operation, PADS) and any(before != after for before, after in pads_of(operation)):
+                self._padded[id(answers[0])] = operation
         elif kind_of(operation, (keras.layers.Concatenate,)) or sort in ("Concatenate", "Stack"):
             self._concatenate(operation, name, given, answers[0])
         elif kind_of(operation, MERGES) or len(given) > 1:

@@ -14,6 +14,8 @@ SEPARABLE: tuple[type, ...] = (layers.SeparableConv1D, layers.SeparableConv2D)
 NORMS: tuple[type, ...] = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization)
 WEIGHS: tuple[type, ...] = (*CONVS, *SEPARABLE, layers.Dense)  # layers that make channels of their own
 
+PADS: tuple[type, ...] = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
+
 # channel by channel, position by position: seen in the mirror, they obey
 OPERATORS: tuple[type, ...] = (
     layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D, layers.AveragePooling1D, layers.AveragePooling2D,
@@ -44,6 +46,11 @@ REDUCING = {
 def kind_of(layer: Any, kinds: tuple[type, ...]) -> bool:
     """Whether a layer is one of these kinds, and no class of somebody's own."""
     return type(layer) in kinds
+
+
+def pads_of(layer: Any) -> tuple[tuple[int, int], ...]:
+    """What a layer of zero padding adds before and after, along every axis."""
+    return (tuple(layer.padding),) if isinstance(layer.padding[0], int) else tuple(map(tuple, layer.padding))
 
 
 def axis_of(layer: Any, rank: int) -> int:

@@ -7,8 +7,10 @@ import keras
 from keras import layers, ops
 
 import symmetric_layers.keras.conv as symmetric
+import symmetric_layers.keras.convert.parts as parts
 import symmetric_layers.keras.invariant as invariant
 import symmetric_layers.keras.norm as norm
+from symmetric_layers.keras.convert.kinds import pads_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, SymmetricDense
 from symmetric_layers.keras.mirrored import Mirrored
 
@@ -35,10 +37,15 @@ def copied(old: Any) -> Made:
     return new, lambda: new.set_weights(old.get_weights())
 
 
-def conv(old: Any, orbits: Orbits, grid: str) -> Made:
+def conv(old: Any, orbits: Orbits, grid: str, pad: Any = None) -> Made:
     """A convolution that makes orbits; every orbit starts from the filter that its representative was."""
-    build = getattr(symmetric, f"Symmetric{type(old).__name__}")
-    new = build.from_config({**_config(old), "symmetry": orbits.outputs, "in_symmetry": orbits.inputs, "grid": grid})
+    asked: dict[str, Any] = {"symmetry": orbits.outputs, "in_symmetry": orbits.inputs, "grid": grid}
+    if pad is None:
+        build = getattr(symmetric, f"Symmetric{type(old).__name__}")
+    else:
+        build = getattr(parts, f"PaddedSymmetric{type(old).__name__}")
+        asked["pads"] = pads_of(pad)
+    new = build.from_config({**_config(old), **asked})
 
     def fill() -> None:
         _fill(new, old, {"kernel": -2 if new._transposed else -1, "bias": 0}, new.plan.firsts)
@@ -140,6 +147,12 @@ def orbit_prelu(old: Any, symmetry: Symmetry) -> Made:
     """Slopes that orbits share."""
     new = OrbitPReLU.from_config({**_config(old), "symmetry": symmetry})
     return new, lambda: _fill(new, old, {"alpha": new._axis - 1}, new.plan.firsts)
+
+
+def passing(old: Any) -> Made:
+    """A layer that does nothing, in the place of one whose work another does."""
+    same = {name: _config(old)[name] for name in ("name", "dtype")}
+    return layers.Identity.from_config(same), lambda: None
 
 
 def in_the_mirror(old: Any, symmetry: Symmetry) -> Made:

@@ -1,6 +1,6 @@
 """Networks of ordinary layers become networks that obey the law."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -18,14 +18,21 @@ from symmetric_layers.keras.convert.made import (
     invariant_conv,
     orbit_norm,
     orbit_prelu,
+    passing,
     separable,
 )
-from symmetric_layers.keras.convert.measure import channels_of, law_error, random_input, randomised, refuse_breach
+from symmetric_layers.keras.convert.measure import (
+    Report,
+    channels_of,
+    law_error,
+    random_input,
+    randomised,
+    refuse_breach,
+)
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import no_network
 from symmetric_layers.letters import canonical_kind, orbit_size
 
-Report = Callable[[str], Any] | None
 _OURS = "symmetric_layers."
 
 
@@ -96,9 +103,9 @@ def equivariant(
         return new
     axis = channels_of(model)
     if not kept:
-        refuse_breach(new, x, kind, axis, follower.answers, follower.sets.is_plain)
+        refuse_breach(new, x, kind, axis, report, lambda name: follower.arranged(name, kind))
     elif report is not None:
-        worst = max(row.relative for row in law_error(randomised(new), x, kind, axis, False))
+        worst = law_error(randomised(new), x, kind, axis, False)
         report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
     return new
 
@@ -156,6 +163,8 @@ class _Surgeon:
     def _form(self, name: str, layer: Any) -> Made | None:
         if kind_of(layer, WEIGHS):
             return self._weighing(name, layer)
+        if any(layer is pad and self._lifts(reader) for reader, pad in self._follower.pads.items()):
+            return passing(layer)
         if self._follower.is_plain(layer):
             return None
         if kind_of(layer, DEPTHWISE):
@@ -188,13 +197,19 @@ class _Surgeon:
                 return None
             return dense(layer, Orbits(None if plain else whole, None if answers else self._whole(name, layer.units)))
         if not answers:
-            return conv(layer, self._orbits(name, layer, None if plain else whole), "mirrored")
+            pad = self._follower.pads.get(id(layer)) if plain else None
+            return conv(layer, self._orbits(name, layer, None if plain else whole), "mirrored", pad)
         if plain:
             raise SymmetryError(
                 f"model: {name!r} reads a picture and gives an answer, with no orbits between. Expected two layers at "
                 "least, one into orbits and one out of them. Add one, or keep it ordinary with keep."
             )
         return invariant_conv(layer, whole)
+
+    def _lifts(self, reader: int) -> bool:
+        """Whether the convolution of this id makes orbits of pictures."""
+        _, layer = self._follower.layers[reader]
+        return self._follower.is_plain(layer) and not self._follower.answers_plain(layer)
 
     def _orbits(self, name: str, layer: Any, inputs: Any) -> Orbits:
         return Orbits(inputs, self._whole(name, layer.filters, getattr(layer, "groups", 1)))

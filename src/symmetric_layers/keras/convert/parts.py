@@ -8,9 +8,11 @@ from keras import ops
 
 from symmetric_layers.keras.bank import expand_kernel
 from symmetric_layers.keras.channels import expand_bias, plain, spread
+from symmetric_layers.keras.conv import SymmetricConv1D, SymmetricConv2D, SymmetricConv3D
 from symmetric_layers.keras.initial import Representatives
+from symmetric_layers.keras.running import Running
 from symmetric_layers.keras.written import Written
-from symmetric_layers.letters import LETTERS
+from symmetric_layers.letters import LETTERS, letters_where
 from symmetric_layers.orbits import Plan, plan
 
 _Symmetry = Mapping[str, int | str] | None
@@ -73,6 +75,67 @@ class SymmetricDense(keras.layers.Dense):
         """The host's config, and what was asked for beyond it."""
         asked = {"symmetry": self.symmetry, "in_symmetry": self.in_symmetry}
         return {**super().get_config(), **{name: value and dict(value) for name, value in asked.items()}}
+
+
+class _Padded(Running):
+    """A symmetric convolution that pads by itself, one side more than the other, as its mirrors do in the mirror."""
+
+    pads: tuple[tuple[int, int], ...]
+
+    def __init__(self, *arguments: Any, pads: Sequence[Sequence[int]], **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.pads = tuple((int(before), int(after)) for before, after in pads)
+
+    def _run(self, inputs: Any, kernel: Any) -> Any:
+        channels = [(0, 0)]
+        last = self.data_format == "channels_last"
+        pads = [(0, 0), *self.pads, *channels] if last else [(0, 0), *channels, *self.pads]
+        return super()._run(ops.pad(inputs, pads), kernel)
+
+    def _crooked(self, sizes: Sequence[int | None]) -> str:
+        padded = [size and size + before + after for size, (before, after) in zip(sizes, self.pads, strict=True)]
+        here = letters_where(before != after for before, after in self.pads)
+        own = super()._crooked(padded)
+        return "".join(letter for letter in LETTERS if letter in here + own)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """What the host gives for padded pictures."""
+        shape = list(input_shape)
+        first = 1 if self.data_format == "channels_last" else 2
+        for axis, (before, after) in enumerate(self.pads, first):
+            size = shape[axis]
+            shape[axis] = None if size is None else size + before + after
+        return super().compute_output_shape(tuple(shape))
+
+    def get_config(self) -> dict[str, Any]:
+        """The host's config, and what was asked for beyond it."""
+        return {**super().get_config(), "pads": [list(pair) for pair in self.pads]}
+
+
+@keras.saving.register_keras_serializable(package="symmetric_layers")
+class PaddedSymmetricConv1D(_Padded, SymmetricConv1D):
+    """`SymmetricConv1D` behind a `ZeroPadding1D`, as one layer."""
+
+
+@keras.saving.register_keras_serializable(package="symmetric_layers")
+class PaddedSymmetricConv2D(_Padded, SymmetricConv2D):
+    """`SymmetricConv2D` behind a `ZeroPadding2D`, as one layer: mirrors see the picture padded in the mirror.
+
+    Networks for TensorFlow pad even pictures by one row and one column on one side before a convolution of stride 2.
+
+    Equivalent to: `SymmetricConv2D(..., padding='valid')` on `ZeroPadding2D(pads)(x)`, for mirrors seen in the mirror.
+
+    Law: that of `SymmetricConv2D` with `grid='mirrored'`: at every size.
+
+    Args:
+        pads: rows and columns of zeros, before and after, along each axis.
+        others: as in `SymmetricConv2D`.
+    """
+
+
+@keras.saving.register_keras_serializable(package="symmetric_layers")
+class PaddedSymmetricConv3D(_Padded, SymmetricConv3D):
+    """`SymmetricConv3D` behind a `ZeroPadding3D`, as one layer."""
 
 
 @keras.saving.register_keras_serializable(package="symmetric_layers")
