@@ -8,6 +8,7 @@ from symmetric_layers.keras.conv import (
     SymmetricConv3D,
     SymmetricConv3DTranspose,
 )
+from symmetric_layers.keras.convert import desymmetrize, equivariant, symmetrize
 from symmetric_layers.keras.global_conv import GlobalConv1D
 from symmetric_layers.keras.invariant import (
     InvariantConv1D,
@@ -45,5 +46,8 @@ __all__ = [
     "SymmetricConv3D",
     "SymmetricConv3DTranspose",
     "TopKPool",
+    "desymmetrize",
     "equivariance_error",
+    "equivariant",
+    "symmetrize",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import keras
 from keras import ops
 
 from symmetric_layers.keras.channels import channel_axis
@@ -65,14 +66,24 @@ class Convolving(Running):
             pads = [[0, 0], [0, 0], [0, 0]]
             pads[1 if self.data_format == "channels_last" else 2] = [before, 0]
             inputs, padding = ops.pad(inputs, pads), "valid"
-        return ops.conv(
+        convolve = ops.conv
+        if self._is_depthwise(kernel):
+            convolve, channels = ops.depthwise_conv, inputs.shape[-1]
+            kernel = ops.reshape(kernel, [*kernel.shape[:-2], channels, kernel.shape[-1] // channels])
+        return convolve(
             inputs,
             kernel,
-            strides=list(self.strides),
+            strides=tuple(self.strides),
             padding=padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
+
+    def _is_depthwise(self, kernel: Any) -> bool:
+        """Whether TensorFlow has an operation of its own for this, where it compiles grouped ones with XLA."""
+        alike = len({*self.strides}) == len({*self.dilation_rate}) == 1 and 1 in (*self.strides, *self.dilation_rate)
+        known = self.data_format == "channels_last" and self.rank < 3 and keras.backend.backend() == "tensorflow"
+        return self.groups > 1 and kernel.shape[-2] == 1 and alike and known
 
     def _crooked(self, sizes: Sequence[int | None]) -> str:
         return lopsided(self, sizes)

@@ -30,7 +30,7 @@ from symmetric_layers.keras.convert.kinds import (
     kind_of,
     pads_of,
 )
-from symmetric_layers.keras.convert.walk import Seen, inputs_like, is_network, walk
+from symmetric_layers.keras.convert.walk import Seen, inputs_like, is_network, layers_of, walk
 from symmetric_layers.sets import Mark, Sets
 
 
@@ -98,18 +98,18 @@ class Follower:
 
     def _through(self, model: Any, inputs: Any, prefix: str, kept: bool) -> Any:
         def visit(operation: Any, *arguments: Any, **others: Any) -> Any:
-            answers = Seen(operation)(*arguments, **others)
+            answers = Seen(operation, f"call_{len(self._alive)}")(*arguments, **others)
             name = prefix + operation.name
             here = kept or name in self._names or operation.name in self._names
             given = [
                 tensor for tensor in keras.tree.flatten((arguments, others)) if keras.backend.is_keras_tensor(tensor)
             ]
-            self._note(operation, name, here, given, keras.tree.flatten(answers))
+            self._note(operation, name, here, given, keras.tree.flatten(answers), (arguments, others))
             return answers
 
         return walk(model, inputs, visit)
 
-    def _note(self, operation: Any, name: str, kept: bool, given: list[Any], answers: list[Any]) -> None:
+    def _note(self, operation: Any, name: str, kept: bool, given: list[Any], answers: list[Any], call: Any) -> None:
         if isinstance(operation, keras.layers.Layer):
             self.layers.setdefault(id(operation), (name, operation))
         if kept:
@@ -124,7 +124,7 @@ class Follower:
             for tensor in answers:
                 self._set(tensor, Mark(self.sets.new(plain=True), axis_of(operation, len(tensor.shape))))
         elif given:
-            self._follow(operation, name, given, answers)
+            self._follow(operation, name, given, answers, call)
         for tensor in answers[:1]:
             self._answers[name] = self._mark(tensor)
 
@@ -134,7 +134,8 @@ class Follower:
         if pad is None:
             return
         alone = id(pad) not in {id(other) for other in self.pads.values()} and len(self.reads[id(pad)]) == 1
-        if alone and kind_of(operation, CONVS[:3]) and operation.padding == "valid" and id(operation) not in self.reads:
+        reader = kind_of(operation, (*CONVS[:3], *DEPTHWISE, *SEPARABLE)) and id(operation) not in self.reads
+        if alone and reader and operation.padding == "valid":
             self.pads[id(operation)] = pad
         else:
             self.pads = {reader: other for reader, other in self.pads.items() if other is not pad}
@@ -148,7 +149,7 @@ class Follower:
         for tensor, seen in zip(answers, keras.tree.flatten(found), strict=True):
             self._set(tensor, self._mark(seen))
 
-    def _follow(self, operation: Any, name: str, given: list[Any], answers: list[Any]) -> None:
+    def _follow(self, operation: Any, name: str, given: list[Any], answers: list[Any], call: Any) -> None:
         sort, first = type(operation).__name__, given[0]
         if kind_of(operation, KNOWN) or isinstance(operation, WEIGHS):
             self._meet(operation, name, first)
@@ -166,7 +167,7 @@ class Follower:
         elif kind_of(operation, MERGES) or len(given) > 1:
             self._combine(operation, name, given, answers)
         elif kind_of(operation, (*MOVES, *GLOBAL_POOLS)) or sort in MOVING | REDUCING:
-            self._move(operation, first, answers)
+            self._move(operation, first, answers, call)
         else:
             self._alone(operation, name, first, answers)
 
@@ -182,11 +183,6 @@ class Follower:
             self.writes[id(layer)] = self.sets.new()
             if not kind_of(layer, KNOWN):
                 self._faults.append((self.writes[id(layer)], _strange(name, layer)))
-        if kind_of(layer, (*DEPTHWISE, *SEPARABLE)) and self.sets.is_plain(mark.source):
-            raise SymmetryError(
-                f"model: {name!r}, a {type(layer).__name__}, reads a picture channel by channel. Expected an ordinary "
-                "convolution there. Use one, or keep that part ordinary with keep."
-            )
 
     def _concatenate(self, operation: Any, name: str, given: list[Any], answer: Any) -> None:
         marks = [self._mark(tensor) for tensor in given]
@@ -234,7 +230,7 @@ class Follower:
             lost = mark.lost or type(operation).__name__
             self._set(answer, mark if same else Mark(mark.source, None, lost))
 
-    def _move(self, operation: Any, tensor: Any, answers: list[Any]) -> None:
+    def _move(self, operation: Any, tensor: Any, answers: list[Any], call: Any) -> None:
         """Follows the channels by sending their numbers the same way."""
         mark = self._mark(tensor)
         if mark.dim is None or tensor.shape[mark.dim] in (1, None):
@@ -246,7 +242,8 @@ class Follower:
         sizes[0] = 1 if tensor.shape[0] is None else sizes[0]
         count = [sizes[axis] if axis == mark.dim else 1 for axis in range(len(sizes))]
         numbers = ops.broadcast_to(ops.reshape(ops.arange(sizes[mark.dim], dtype="float32"), count), sizes)
-        moved = keras.tree.flatten(operation(numbers))
+        arguments, others = keras.tree.map_structure(lambda given: numbers if given is tensor else given, call)
+        moved = keras.tree.flatten(operation(*arguments, **others))
         for answer, seen in zip(answers, moved, strict=True):
             self._set(answer, _found(ops.convert_to_numpy(seen), mark, type(operation).__name__))
 
@@ -265,17 +262,9 @@ def _channels_in(model: Any, tensor: Any) -> int | None:
     rank = len(tensor.shape)
     if rank < 2:
         return None
-    formats = [getattr(layer, "data_format", None) for layer in _flat(model)]
+    formats = [getattr(layer, "data_format", None) for _, layer in layers_of(model)]
     first = next((one for one in formats if one), keras.config.image_data_format())
     return 1 if first == "channels_first" and rank > 2 else rank - 1
-
-
-def _flat(model: Any) -> Any:
-    for layer in model.layers:
-        if is_network(layer):
-            yield from _flat(layer)
-        else:
-            yield layer
 
 
 def _found(seen: Any, mark: Mark, name: str) -> Mark:

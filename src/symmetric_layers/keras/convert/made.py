@@ -10,6 +10,7 @@ import symmetric_layers.keras.conv as symmetric
 import symmetric_layers.keras.convert.parts as parts
 import symmetric_layers.keras.invariant as invariant
 import symmetric_layers.keras.norm as norm
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.kinds import pads_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, SymmetricDense
 from symmetric_layers.keras.mirrored import Mirrored
@@ -31,6 +32,16 @@ class Orbits(NamedTuple):
     outputs: Symmetry
 
 
+def made_of(build: Any, config: dict[str, Any]) -> Any:
+    """A layer of a config; a refusal as it was worded, and not as the host wraps it."""
+    try:
+        return build.from_config(config)
+    except TypeError as error:
+        if isinstance(error.__context__, SymmetryError):
+            raise error.__context__ from None
+        raise
+
+
 def copied(old: Any) -> Made:
     """The same layer again."""
     new = type(old).from_config(old.get_config())
@@ -45,7 +56,7 @@ def conv(old: Any, orbits: Orbits, grid: str, pad: Any = None) -> Made:
     else:
         build = getattr(parts, f"PaddedSymmetric{type(old).__name__}")
         asked["pads"] = pads_of(pad)
-    new = build.from_config({**_config(old), **asked})
+    new = made_of(build, {**_config(old), **asked})
 
     def fill() -> None:
         _fill(new, old, {"kernel": -2 if new._transposed else -1, "bias": 0}, new.plan.firsts)
@@ -53,7 +64,7 @@ def conv(old: Any, orbits: Orbits, grid: str, pad: Any = None) -> Made:
     return new, fill
 
 
-def depthwise(old: Any, orbits: Orbits) -> Made:
+def depthwise(old: Any, orbits: Orbits, pad: Any = None) -> Made:
     """A depthwise convolution between orbits."""
     rank = len(old.kernel_size)
     config = _config(old)
@@ -61,19 +72,25 @@ def depthwise(old: Any, orbits: Orbits) -> Made:
     for mine in ("initializer", "regularizer", "constraint"):
         config[f"kernel_{mine}"] = config.pop(f"depthwise_{mine}")
     del config["depth_multiplier"]
-    more = {"filters": filters, "groups": filters, "symmetry": orbits.outputs, "in_symmetry": orbits.inputs}
-    new = getattr(symmetric, f"SymmetricConv{rank}D").from_config({**config, **more, "grid": "mirrored"})
+    more: dict[str, Any] = {
+        "filters": filters,
+        "groups": filters,
+        "symmetry": orbits.outputs,
+        "in_symmetry": orbits.inputs,
+    }
+    build = getattr(symmetric, f"SymmetricConv{rank}D")
+    if pad is not None:
+        build, more["pads"] = getattr(parts, f"PaddedSymmetricConv{rank}D"), pads_of(pad)
+    new = made_of(build, {**config, **more, "grid": "mirrored"})
 
     def fill() -> None:
-        kernel = ops.swapaxes(ops.convert_to_tensor(old.kernel), -1, -2)
-        new.kernel.assign(ops.take(kernel, list(new.plan.firsts), axis=-1))
-        if new.use_bias:
-            new.bias.assign(ops.take(old.bias, list(new.plan.firsts), axis=0))
+        new.kernel.assign(_numbers(old.kernel).swapaxes(-1, -2).take(new.plan.firsts, -1))
+        _fill(new, old, {"bias": 0}, new.plan.firsts)
 
     return new, fill
 
 
-def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made]) -> Made:
+def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made], pad: Any = None) -> Made:
     """A depthwise convolution between orbits, and what becomes of the pointwise one after it."""
     rank, config = len(old.kernel_size), _config(old)
     here = {name: config[name] for name in ("kernel_size", "strides", "padding", "data_format", "dilation_rate")}
@@ -96,7 +113,7 @@ def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made]) -> Made:
     second.kernel.assign(old.pointwise_kernel)
     if old.use_bias:
         second.bias.assign(old.bias)
-    (deep, fill_deep), (point, fill_point) = depthwise(first, Orbits(reads, reads)), out(second)
+    (deep, fill_deep), (point, fill_point) = depthwise(first, Orbits(reads, reads), pad), out(second)
 
     def fill() -> None:
         fill_deep()
@@ -110,7 +127,7 @@ def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made]) -> Made:
 def invariant_conv(old: Any, in_symmetry: Symmetry) -> Made:
     """A convolution whose answers are ordinary."""
     build = getattr(invariant, f"Invariant{type(old).__name__}")
-    new = build.from_config({**_config(old), "in_symmetry": in_symmetry})
+    new = made_of(build, {**_config(old), "in_symmetry": in_symmetry})
 
     def fill() -> None:
         _fill(new, old, {"kernel": -1 if new._transposed else -2}, new._group.firsts)
@@ -170,8 +187,13 @@ def _fill(new: Any, old: Any, names: Mapping[str, int], firsts: Sequence[int] | 
     for name, axis in names.items():
         values = getattr(old, name, None)
         if values is not None:
-            chosen = values if firsts is None else ops.take(values, list(firsts), axis=axis)
-            getattr(new, name).assign(chosen)
+            numbers = _numbers(values)
+            getattr(new, name).assign(numbers if firsts is None else numbers.take(firsts, axis))
+
+
+def _numbers(weight: Any) -> Any:
+    """A weight as an array: picking entries of that takes no compiler, as it does on some backends."""
+    return ops.convert_to_numpy(weight)
 
 
 def _shape(old: Any, channels: int) -> tuple[int | None, ...]:

@@ -10,6 +10,7 @@ from keras import ops
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import channel_axis
 from symmetric_layers.keras.convert.rebuild import rebuilt
+from symmetric_layers.keras.convert.walk import is_network, layers_of
 from symmetric_layers.keras.law import answers_of, deviations, difference
 
 ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (float32 is all that some layers know) below 1e-5
@@ -106,9 +107,9 @@ def refuse_breach(
 
 
 def _answers_once(layer: Any) -> bool:
-    """Whether a layer is called once, and answers one tensor."""
+    """Whether a layer is called once, and answers one tensor; what models inside answer is told in their own graphs."""
     try:
-        return hasattr(layer.output, "shape")
+        return not is_network(layer) and hasattr(layer.output, "shape")
     except (AttributeError, ValueError):
         return False
 
@@ -129,5 +130,5 @@ def _shaken(model: Any, x: Any, training: bool, name: str) -> float:
 
 def channels_of(model: Any) -> int:
     """Where the model's pictures have their channels, -1 or 1."""
-    formats = [getattr(layer, "data_format", None) for layer in model.layers]
+    formats = [getattr(layer, "data_format", None) for _, layer in layers_of(model)]
     return channel_axis(next((one for one in formats if one), keras.config.image_data_format()))

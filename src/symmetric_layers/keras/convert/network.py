@@ -1,6 +1,7 @@
 """Networks of ordinary layers become networks that obey the law."""
 
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import keras
@@ -30,7 +31,7 @@ from symmetric_layers.keras.convert.measure import (
     refuse_breach,
 )
 from symmetric_layers.keras.convert.rebuild import rebuilt
-from symmetric_layers.keras.convert.walk import no_network
+from symmetric_layers.keras.convert.walk import layers_of, no_network, unreadable
 from symmetric_layers.letters import canonical_kind, orbit_size
 
 _OURS = "symmetric_layers."
@@ -96,9 +97,9 @@ def equivariant(
     kind = canonical_kind(axes, _rank(model), "axes")
     kept = [keep] if isinstance(keep, str) else list(keep)
     x = random_input(model, example) if measure else None
+    _check(model, kept)
     follower = Follower(model, kept)
-    _check(model, follower, kept)
-    new = rebuilt(model, _Surgeon(kind, follower).made)
+    new = rebuilt(model, _Surgeon(kind, follower, bool(kept)).made)
     if not measure:
         return new
     axis = channels_of(model)
@@ -121,8 +122,8 @@ def _rank(model: Any) -> int:
     return rank
 
 
-def _check(model: Any, follower: Follower, kept: list[str]) -> None:
-    found = list(follower.layers.values())
+def _check(model: Any, kept: list[str]) -> None:
+    found = list(layers_of(model))
     ours = next((name for name, layer in found if type(layer).__module__.startswith(_OURS)), None)
     if ours is not None:
         raise SymmetryError(
@@ -133,9 +134,9 @@ def _check(model: Any, follower: Follower, kept: list[str]) -> None:
         raise SymmetryError(
             "model: no convolution is in it. Expected Conv1D, 2D, 3D or transposed ones. Pass a model that has some."
         )
-    names = {name for name, _ in found} | {layer.name for _, layer in found}
+    paths = {path for name, _ in found for path in accumulate(name.split("/"), "{}/{}".format)}
     for name in kept:
-        if name not in names:
+        if name not in paths | {path.split("/")[-1] for path in paths}:
             raise SymmetryError(
                 f"keep: {name!r} is no layer of the model. Expected names of its layers, or paths like "
                 "'encoder/conv' into models inside it. Use such."
@@ -145,8 +146,9 @@ def _check(model: Any, follower: Follower, kept: list[str]) -> None:
 class _Surgeon:
     """Makes the new layers, once it is known what meets pictures and what gives answers."""
 
-    def __init__(self, kind: str, follower: Follower) -> None:
+    def __init__(self, kind: str, follower: Follower, hybrid: bool) -> None:
         self._kind, self._follower = kind, follower
+        self._hybrid = hybrid  # whether something stays ordinary, and with it what is between that and pictures
 
     def made(self, layer: Any) -> Made | None:
         """What becomes of a layer; None where it stays."""
@@ -163,12 +165,14 @@ class _Surgeon:
     def _form(self, name: str, layer: Any) -> Made | None:
         if kind_of(layer, WEIGHS):
             return self._weighing(name, layer)
-        if any(layer is pad and self._lifts(reader) for reader, pad in self._follower.pads.items()):
+        if any(layer is pad and self._pads(reader) for reader, pad in self._follower.pads.items()):
             return passing(layer)
         if self._follower.is_plain(layer):
+            if kind_of(layer, DEPTHWISE):
+                self._refuse_pictures(name, layer)
             return None
         if kind_of(layer, DEPTHWISE):
-            return depthwise(layer, Orbits(*[self._through(name, layer)] * 2))
+            return depthwise(layer, Orbits(*[self._through(name, layer)] * 2), self._follower.pads.get(id(layer)))
         if kind_of(layer, NORMS):
             return orbit_norm(layer, {self._kind: "100%"})
         if kind_of(layer, (keras.layers.PReLU,)):
@@ -178,9 +182,12 @@ class _Surgeon:
         return None
 
     def _weighing(self, name: str, layer: Any) -> Made | None:
-        _readable(name, layer)
+        unreadable(name, layer)
         plain, answers = self._follower.is_plain(layer), self._follower.answers_plain(layer)
         whole = {self._kind: "100%"}
+        if plain and (kind_of(layer, SEPARABLE) or (answers and kind_of(layer, CONVS))):
+            self._refuse_pictures(name, layer)
+            return None
         if kind_of(layer, SEPARABLE):
             reads = self._through(name, layer)
 
@@ -191,25 +198,36 @@ class _Surgeon:
                     else conv(second, self._orbits(name, layer, whole), "mirrored")
                 )
 
-            return separable(layer, reads, out)
+            return separable(layer, reads, out, self._follower.pads.get(id(layer)))
         if kind_of(layer, (keras.layers.Dense,)):
             if plain and answers:
                 return None
             return dense(layer, Orbits(None if plain else whole, None if answers else self._whole(name, layer.units)))
         if not answers:
-            pad = self._follower.pads.get(id(layer)) if plain else None
-            return conv(layer, self._orbits(name, layer, None if plain else whole), "mirrored", pad)
-        if plain:
+            orbits = self._orbits(name, layer, None if plain else whole)
+            return conv(layer, orbits, "mirrored", self._follower.pads.get(id(layer)))
+        return invariant_conv(layer, whole)
+
+    def _refuse_pictures(self, name: str, layer: Any) -> None:
+        """Refuses layers that read pictures and cannot make orbits of them; beside what is kept they are ordinary."""
+        if self._hybrid:
+            return
+        if kind_of(layer, CONVS):
             raise SymmetryError(
                 f"model: {name!r} reads a picture and gives an answer, with no orbits between. Expected two layers at "
                 "least, one into orbits and one out of them. Add one, or keep it ordinary with keep."
             )
-        return invariant_conv(layer, whole)
+        raise SymmetryError(
+            f"model: {name!r}, a {type(layer).__name__}, reads a picture channel by channel. Expected an ordinary "
+            "convolution there. Use one, or keep that part ordinary with keep."
+        )
 
-    def _lifts(self, reader: int) -> bool:
-        """Whether the convolution of this id makes orbits of pictures."""
+    def _pads(self, reader: int) -> bool:
+        """Whether the convolution of this id can do the padding before it by itself."""
         _, layer = self._follower.layers[reader]
-        return self._follower.is_plain(layer) and not self._follower.answers_plain(layer)
+        if kind_of(layer, CONVS):
+            return not self._follower.answers_plain(layer)
+        return not self._follower.is_plain(layer)
 
     def _orbits(self, name: str, layer: Any, inputs: Any) -> Orbits:
         return Orbits(inputs, self._whole(name, layer.filters, getattr(layer, "groups", 1)))
@@ -242,12 +260,3 @@ class _Surgeon:
                 "Use shared_axes, or keep that part ordinary with keep."
             )
         return orbit_prelu(layer, {self._kind: "100%"})
-
-
-def _readable(name: str, layer: Any) -> None:
-    """Refuses a layer whose kernel is not simply its own."""
-    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
-        raise SymmetryError(
-            f"model: {name!r} is adapted or quantized. Expected a kernel of its own in floating point. Merge what was "
-            "adapted, or convert before."
-        )

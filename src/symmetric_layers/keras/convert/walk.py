@@ -1,6 +1,6 @@
 """Walks through the graph of a model, operation by operation, without touching it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -11,10 +11,13 @@ Visit = Callable[..., Any]  # an operation, and what it is called with: to symbo
 
 
 class Seen(keras.Operation):
-    """Stands for an operation in a graph of its own: it says what that would answer, and leaves it alone."""
+    """Stands for an operation in a graph of its own: it says what that would answer, and leaves it alone.
 
-    def __init__(self, operation: Any) -> None:
-        super().__init__(name=operation.name)
+    Names are those of calls: what is called twice stands in the graph twice.
+    """
+
+    def __init__(self, operation: Any, name: str) -> None:
+        super().__init__(name=name)
         self.operation = operation
 
     def compute_output_spec(self, *arguments: Any, **others: Any) -> Any:
@@ -38,6 +41,24 @@ def no_network(model: Any) -> None:
         raise SymmetryError(
             f"model: {model.name!r} does not know its input yet. Expected a model that has seen its input. "
             "Give it a keras.Input, or call it once."
+        )
+
+
+def layers_of(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All layers of a model, those of models inside it under paths; no model."""
+    for layer in model.layers:
+        if is_network(layer):
+            yield from layers_of(layer, f"{prefix}{layer.name}/")
+        else:
+            yield prefix + layer.name, layer
+
+
+def unreadable(name: str, layer: Any) -> None:
+    """Refuses a layer whose kernel is not simply its own."""
+    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
+        raise SymmetryError(
+            f"model: {name!r} is adapted or quantized. Expected a kernel of its own in floating point. Merge what was "
+            "adapted, or convert before."
         )
 
 

@@ -1,0 +1,196 @@
+"""The way back: ordinary layers with the full weights, for tools that know nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.channels import expand_bias, spread
+from symmetric_layers.keras.convert.grids import Axis, axis_of, axis_of_transposed, placed
+from symmetric_layers.keras.convert.kinds import CONVS, NORMS, pads_of
+from symmetric_layers.keras.convert.made import Made, copied
+from symmetric_layers.keras.convert.parts import OrbitPReLU, SymmetricDense
+from symmetric_layers.keras.convert.rebuild import rebuilt
+from symmetric_layers.keras.convert.walk import layers_of, no_network
+from symmetric_layers.keras.invariant import OrbitDense
+from symmetric_layers.keras.mirrored import Mirrored
+from symmetric_layers.letters import LETTERS
+
+_OURS = "symmetric_layers."
+_ASKED = ("symmetry", "in_symmetry", "share_bias", "grid", "pads")
+
+
+def desymmetrize(model: Any) -> Any:
+    """Turns a model with symmetric layers back into one of ordinary layers: same answers, nothing of this package left.
+
+    For tools that know `Conv2D` and nothing else, and for colleagues without this package. The weights are written
+    out in full, so trained further the model would lose its symmetry.
+
+    Equivalent to: `Conv2D` with `full_kernel()` and `full_bias()`, and so on. A mirrored grid becomes a convolution
+    with a kernel wider by what stride and size leave over, on pictures padded before.
+
+    In training mode only batch norms differ: an ordinary one knows no orbits to take statistics over.
+
+    Law: what held before holds after; where grids are mirrored, at the size that the model's input says.
+
+    Args:
+        model: a Sequential or functional model with layers of this package. It stays as it is.
+
+    Returns:
+        The ordinary model, with the same names, compiled like the old one.
+
+    Raises:
+        SymmetryError: for a model without such layers, for mirrored grids at sizes that the model leaves open, and for
+            what has no ordinary form at these sizes.
+
+    Example:
+        >>> model = keras.Sequential([layers.Input((8, 8, 1)), SymmetricConv2D(4, 3, symmetry={'h': 4})])
+        >>> plain = desymmetrize(model)
+        >>> type(plain.layers[0]).__name__, tuple(plain.layers[0].kernel.shape)
+        ('Conv2D', (3, 3, 1, 4))
+    """
+    no_network(model)
+    names = {id(layer): name for name, layer in layers_of(model)}
+    if not any(_is_ours(layer) for _, layer in layers_of(model)):
+        raise SymmetryError(
+            "model: no layer of this package is in it. Expected symmetric layers. Nothing is left to be done."
+        )
+    return rebuilt(model, lambda layer: _ordinary(names[id(layer)], layer) if _is_ours(layer) else None)
+
+
+def _is_ours(layer: Any) -> bool:
+    return type(layer).__module__.startswith(_OURS)
+
+
+def _ordinary(name: str, layer: Any) -> Made:
+    if isinstance(layer, Mirrored):
+        return _operator(name, layer)
+    if isinstance(layer, CONVS):
+        return _conv(name, layer)
+    if issubclass(_host_of(layer), NORMS):
+        values = ("gamma", "beta", "moving_mean", "moving_variance")
+        return _host(layer, {value: lambda kept: expand_bias(kept, layer.plan) for value in values})
+    if isinstance(layer, (OrbitDense, SymmetricDense)):
+        bias = layer.full_bias if isinstance(layer, SymmetricDense) else lambda: layer.bias
+        return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: bias()})
+    if isinstance(layer, OrbitPReLU):
+        return _host(layer, {"alpha": lambda kept: spread(ops.convert_to_tensor(kept), layer.plan, layer._axis - 1)})
+    raise SymmetryError(
+        f"model: {name!r}, a {type(layer).__name__}, has no ordinary form. Expected convolutions, norms, dense layers "
+        "and layers without weights in the mirror. Take it out of the part that is converted."
+    )
+
+
+def _host_of(layer: Any) -> Any:
+    return next(base for base in type(layer).__mro__ if base.__module__.startswith("keras."))
+
+
+def _host(layer: Any, full: dict[str, Callable[[Any], Any]]) -> Made:
+    """The host's own layer, with numbers written out."""
+    new = _host_of(layer).from_config({key: value for key, value in layer.get_config().items() if key not in _ASKED})
+
+    def fill() -> None:
+        for name, written in full.items():
+            kept = getattr(layer, name, None)
+            if kept is not None:
+                getattr(new, name).assign(written(kept))
+
+    return new, fill
+
+
+def _conv(name: str, layer: Any) -> Made:
+    axes = _grid(name, layer)
+    full_bias = getattr(layer, "full_bias", lambda: layer.bias)
+    if all(axis.simple for axis in axes) and not hasattr(layer, "pads"):
+        return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: full_bias()})
+    config = {key: value for key, value in layer.get_config().items() if key not in _ASKED}
+    kernel = layer.full_kernel()
+    for index, axis in enumerate(axes):
+        kernel = placed(kernel, layer, index, axis)
+    config.update(kernel_size=tuple(kernel.shape[: len(axes)]), dilation_rate=1, padding="valid")
+    config.update({"output_padding": None} if layer._transposed else {})
+    new = _host_of(layer).from_config({**config, "name": "convolution", "activation": None})
+    around = [_room(layer, axes), new] if not layer._transposed else [new, _room(layer, axes)]
+    around += [layers.Activation(layer.activation, dtype=config["dtype"])]
+    made = keras.Sequential(around, name=layer.name)
+    made.trainable = layer.trainable
+
+    def fill() -> None:
+        new.kernel.assign(kernel)
+        if layer.use_bias:
+            new.bias.assign(full_bias())
+
+    return made, fill
+
+
+def _grid(name: str, layer: Any) -> list[Axis]:
+    """How one ordinary convolution covers the grids of a layer, along every axis."""
+    rank = len(layer.kernel_size)
+    kinds = layer.inputs.kinds if hasattr(layer, "inputs") else layer.plan.kinds
+    lettered = {letter for kind in kinds for letter in kind}
+    sizes = layer._positions(layer.input)
+    crooked = layer._crooked(sizes) if getattr(layer, "grid", "mirrored") == "mirrored" else ""
+    pads = getattr(layer, "pads", ((0, 0),) * rank)
+    found = []
+    for index, (size, pad) in enumerate(zip(sizes, pads, strict=True)):
+        letter = LETTERS[rank - 1 - index]
+        mirrored = letter in lettered and letter in crooked
+        if set(crooked) & lettered and size is None and not layer._transposed and layer.strides[index] > 1:
+            raise SymmetryError(
+                f"model: {name!r} has a mirrored grid, and the model leaves its size open. Expected an input of a "
+                "known size. Make the model for one size."
+            )
+        if layer._transposed:
+            axis = axis_of_transposed(layer, index, mirrored)
+        else:
+            axis = axis_of(layer, index, size, pad, mirrored)
+        if axis is None:
+            raise SymmetryError(
+                f"model: {name!r} has a mirrored grid, and no ordinary form with output_padding. Expected "
+                "output_padding=None. Use that, or padding='valid'."
+            )
+        found.append(axis)
+    return found
+
+
+def _room(layer: Any, axes: list[Axis]) -> Any:
+    """What is added before a convolution, or cut off after a transposed one."""
+    sides = [(axis.before, axis.after) for axis in axes]
+    rank, more = len(sides), {"data_format": layer.data_format, "dtype": layer.get_config()["dtype"]}
+    sort = "Cropping" if layer._transposed else "ZeroPadding"
+    return getattr(layers, f"{sort}{rank}D")(sides[0] if rank == 1 else sides, **more)
+
+
+def _operator(name: str, layer: Any) -> Made:
+    """A layer that is its own mirror image at these sizes."""
+    inner, shape = layer.layer, layer.input.shape
+    positions = shape[1:-1] if layer._axis() == -1 else shape[2:]
+    if isinstance(inner, (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)):
+        even = all(before == after for before, after in pads_of(inner))
+    elif hasattr(inner, "cropping"):
+        even = all(before == after for before, after in ([inner.cropping] if len(positions) == 1 else inner.cropping))
+    elif hasattr(inner, "pool_size"):
+        even = _fits(inner, positions)
+    else:
+        even = isinstance(inner, (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D))
+    if not even:
+        raise SymmetryError(
+            f"model: {name!r}, a {type(inner).__name__} in the mirror, has no ordinary form at pictures of "
+            f"{tuple(positions)}. Expected sizes at which it is its own mirror image. Make the model for such a size."
+        )
+    new, _ = copied(inner)
+    new.name = layer.name
+    return new, lambda: None
+
+
+def _fits(pool: Any, positions: Any) -> bool:
+    """Whether the windows of a pool lie alike from both sides."""
+    for size, window, stride in zip(positions, pool.pool_size, pool.strides, strict=True):
+        if size is None:
+            return False
+        total = max((-(-size // stride) - 1) * stride + window - size, 0) if pool.padding == "same" else 0
+        if total % 2 or (size + total - window) % stride:
+            return False
+    return True

@@ -1,0 +1,237 @@
+"""Whole models: to networks that obey the law, to mirrored banks, and back to ordinary layers."""
+
+import keras
+import networks_keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import symmetric_layers.keras as ours
+from symmetric_layers import SymmetryError
+from symmetric_layers.keras import desymmetrize, equivariance_error, equivariant, symmetrize
+
+BACKEND = keras.backend.backend()
+SMALL = 1e-5  # relative: float32 is all that some layers of some backends know
+EXACT = {"dtype": "float64"}
+
+
+def wild(model):
+    """The model with numbers of all signs everywhere, so that nothing obeys by chance."""
+    random = np.random.RandomState(0)
+    for weight in model.weights:
+        low, high = (0.5, 1.5) if "variance" in weight.name or "gamma" in weight.name else (-0.7, 0.7)
+        weight.assign(random.uniform(low, high, tuple(weight.shape)))
+    return model
+
+
+def pictures(model):
+    return np.random.RandomState(1).standard_normal((2, *model.input_shape[1:]))
+
+
+def answers(model, x):
+    return [ops.convert_to_numpy(ops.stop_gradient(answer)) for answer in keras.tree.flatten(model(x))]
+
+
+def alike(one, other, x):
+    for first, second in zip(answers(one, x), answers(other, x), strict=True):
+        np.testing.assert_allclose(first, second, rtol=0, atol=SMALL * np.abs(first).max())
+
+
+def errors(model, axes, **more):
+    return [found.relative for found in equivariance_error(model, pictures(model), axes, **more)]
+
+
+@pytest.mark.parametrize("name", networks_keras.ALL)
+def test_one_line_converts_and_the_law_holds(name):
+    make, axes = networks_keras.ALL[name]
+    model = wild(make())
+    before = [ops.convert_to_numpy(weight) for weight in model.weights]
+    new = wild(equivariant(model, axes))
+    assert max(errors(model, axes)) > 1e-2
+    assert max(errors(new, axes)) < SMALL
+    assert new.count_params() < model.count_params() * (0.75 if axes == "h" else 0.5)
+    for weight, value in zip(model.weights, before, strict=True):  # the old model stays as it was
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), value)
+
+
+@pytest.mark.parametrize("name", ["unet", "mobile", "volume", "line"])
+def test_the_way_back_answers_alike_with_ordinary_layers_alone(name):
+    make, axes = networks_keras.ALL[name]
+    new = wild(equivariant(make(), axes, measure=False))
+    plain = desymmetrize(new)
+    alike(new, plain, pictures(new))
+    flat = [plain]
+    for layer in flat:
+        flat += getattr(layer, "layers", [])
+        assert not type(layer).__module__.startswith("symmetric_layers")
+
+
+def test_saved_and_loaded_it_answers_alike(tmp_path):
+    new = wild(equivariant(networks_keras.mobile(), "h", measure=False))
+    new.save(tmp_path / "model.keras")
+    alike(keras.saving.load_model(tmp_path / "model.keras"), new, pictures(new))
+
+
+def test_pools_have_an_ordinary_form_where_they_fit():
+    new = wild(equivariant(networks_keras.classifier((13, 11)), "hv", measure=False))
+    alike(desymmetrize(new), new, pictures(new))
+    crooked = equivariant(networks_keras.classifier(), "hv", measure=False)
+    with pytest.raises(SymmetryError) as refusal:
+        desymmetrize(crooked)
+    assert str(refusal.value) == (
+        "model: 'max_pooling2d', a MaxPooling2D in the mirror, has no ordinary form at pictures of (12, 10). Expected "
+        "sizes at which it is its own mirror image. Make the model for such a size."
+    ).replace("'max_pooling2d'", repr(crooked.layers[3].name))
+
+
+def test_orbits_start_from_what_stood_where_their_representatives_stand():
+    model = wild(networks_keras.classifier())
+    new = equivariant(model, "hv", measure=False)
+    for old, made in zip(model.layers, new.layers, strict=True):
+        assert old.name == made.name
+        if isinstance(made, (ours.SymmetricConv2D, ours.OrbitBatchNormalization)):
+            for one, other in zip(old.weights, made.weights, strict=True):
+                first = ops.convert_to_numpy(one)[..., ::4]
+                np.testing.assert_array_equal(first, ops.convert_to_numpy(other))
+    head, made = model.layers[-1].kernel, new.layers[-1].kernel
+    np.testing.assert_array_equal(ops.convert_to_numpy(head)[::4], ops.convert_to_numpy(made))
+
+
+def test_sizes_may_be_open():
+    model = networks_keras.unet((None, None))
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(model, "h")
+    assert str(refusal.value) == (
+        "example: None does not say at which size the model is to be measured, whose input is (None, None, None, 1). "
+        "Expected pictures. Pass some of a usual size, or measure=False."
+    )
+    new = wild(equivariant(model, "h", example=np.zeros((1, 8, 12, 1))))
+    for size in ((8, 12), (12, 20)):
+        found = equivariance_error(new, np.random.RandomState(0).standard_normal((1, *size, 1)), "h")
+        assert max(row.relative for row in found) < SMALL
+
+
+def test_channels_may_come_first():
+    if BACKEND == "tensorflow":
+        pytest.skip("TensorFlow has no other than channels-last on the CPU")
+    more = {"data_format": "channels_first", "dtype": "float64"}
+    model = keras.Sequential(
+        [
+            layers.Input((1, 9, 8), dtype="float64"),
+            layers.Conv2D(8, 3, strides=2, **more),
+            layers.BatchNormalization(axis=1, **EXACT),
+            layers.PReLU(shared_axes=[2, 3], **EXACT),
+            layers.MaxPooling2D(2, **more),
+            layers.Conv2D(2, 1, **more),
+        ]
+    )
+    new = wild(equivariant(model, "hv"))
+    assert max(errors(new, "hv", data_format="channels_first")) < SMALL
+    alike(desymmetrize(keras.Sequential([new.inputs[0], *new.layers[:3]])), keras.Sequential(
+        [new.inputs[0], *new.layers[:3]]), pictures(new))  # fmt: skip
+
+
+def test_what_is_kept_is_ordinary_and_the_rest_obeys():
+    model = networks_keras.unet()
+    name = next(layer.name for layer in model.layers if isinstance(layer, layers.Conv2D) and layer.filters == 2)
+    told = []
+    new = equivariant(model, "hv", keep=[name], report=told.append)
+    assert type(new.get_layer(name)) is layers.Conv2D
+    assert sum(isinstance(layer, ours.SymmetricConv2D) for layer in new.layers) == 4
+    assert sum(isinstance(layer, ours.InvariantConv2D) for layer in new.layers) == 2
+    (sentence,) = told
+    assert sentence.startswith(f"With {name!r} ordinary, the largest relative deviation is ")
+    assert float(sentence.split()[-1].rstrip(".")) > 1e-3
+    inner = equivariant(networks_keras.mobile(), "h", keep="block", measure=False).get_layer("block")
+    assert type(inner.layers[1]) is layers.DepthwiseConv2D
+
+
+def test_a_compiled_model_stays_compiled_and_learns(tmp_path):
+    model = networks_keras.classifier(dtype="float32")
+    model.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    new = equivariant(model, "hv", measure=False)
+    x, y = pictures(new).astype("float32"), np.array([0, 2])
+    first = new.evaluate(x, y, verbose=0)
+    new.fit(x, y, epochs=12, verbose=0)
+    assert new.evaluate(x, y, verbose=0) < first
+    assert max(errors(new, "hv")) < 1e-3
+
+
+def test_mirrored_banks_take_the_place_of_convolutions():
+    model = wild(networks_keras.unet())
+    new = symmetrize(model, {"hv": "50%"}, where=lambda name, conv: conv.kernel_size != (1, 1))
+    convs = [layer for layer in new.layers if isinstance(layer, layers.Conv2D)]
+    assert [layer.plan.stored for layer in convs if hasattr(layer, "plan")] == [5, 10, 10, 10, 5, 2]
+    assert sum(type(layer) is layers.Conv2D for layer in new.layers) == 1
+    assert max(errors(new, "h")) > 1e-2  # layers obey, the network does not
+    (old, made) = next(pair for pair in zip(model.layers, new.layers, strict=True) if hasattr(pair[1], "plan"))
+    first = list(made.plan.firsts)
+    np.testing.assert_array_equal(ops.convert_to_numpy(old.kernel)[..., first], ops.convert_to_numpy(made.kernel))
+    np.testing.assert_array_equal(ops.convert_to_numpy(old.bias)[first], ops.convert_to_numpy(made.bias))
+    alike(desymmetrize(new), new, pictures(new))
+
+
+REFUSED = [
+    ("Flatten", lambda x: layers.Dense(8)(layers.Flatten()(layers.Conv2D(4, 3)(x))), "has mixed with positions"),
+    ("orbits", lambda x: layers.Conv2D(2, 1)(layers.Conv2D(5, 3)(x)), "has 5 output channels, which are no whole"),
+    ("alone", lambda x: layers.Conv2D(4, 3)(x), "reads a picture and gives an answer, with no orbits between"),
+    ("weights", lambda x: layers.Conv2D(2, 1)(layers.UnitNormalization()(layers.SpectralNormalization(
+        layers.Conv2D(4, 3))(layers.Conv2D(4, 3)(x)))), "has weights for orbits of channels, and no form"),
+    ("concatenated", lambda x: layers.Conv2D(2, 1)(layers.Concatenate()([x, layers.Conv2D(
+        4, 3, padding="same")(x)])), "concatenates an input of the model with channels of layers"),
+    ("multiplier", lambda x: layers.Conv2D(2, 1)(layers.DepthwiseConv2D(3, depth_multiplier=2)(layers.Conv2D(
+        4, 3)(x))), "makes 2 channels of each one"),
+    ("depthwise", lambda x: layers.Conv2D(2, 1)(layers.Conv2D(4, 1)(layers.DepthwiseConv2D(3)(x))),
+     "reads a picture channel by channel"),
+    ("slopes", lambda x: layers.Conv2D(2, 1)(layers.PReLU()(layers.Conv2D(4, 3)(x))), "has slopes for each position"),
+    ("breach", lambda x: layers.Conv2D(2, 1)(layers.Conv2D(4, 3)(x)[:, :, 1:]), "the converted network breaks the law"),
+    ("no convolution", lambda x: layers.Dense(3)(layers.GlobalMaxPooling2D()(x)), "no convolution is in it"),
+    ("ours", lambda x: layers.Conv2D(2, 1)(ours.SymmetricConv2D(4, 3, symmetry={"h": 4})(x)),
+     "is a layer of this package already"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "build", "reason"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_what_cannot_obey_is_refused_with_a_name_and_a_way_out(name, build, reason):
+    x = layers.Input((8, 9, 3))
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(keras.Model(x, build(x)), "h")
+    assert reason in str(refusal.value)
+    assert str(refusal.value).count("Expected") == 1
+
+
+class Written(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize("convert", [lambda m: equivariant(m, "h"), lambda m: symmetrize(m, {"h": 2}), desymmetrize])
+def test_models_without_a_graph_are_refused(convert):
+    with pytest.raises(SymmetryError) as refusal:
+        convert(Written())
+    assert str(refusal.value) == (
+        "model: 'Written' has no graph of layers. Expected a Sequential or a functional model. "
+        "Write it as one of these."
+    )
+    with pytest.raises(SymmetryError) as refusal:
+        convert(keras.Sequential([layers.Conv2D(4, 3)], name="unseen"))
+    assert str(refusal.value) == (
+        "model: 'unseen' does not know its input yet. Expected a model that has seen its input. "
+        "Give it a keras.Input, or call it once."
+    )
+
+
+def test_other_wrong_arguments_are_refused():
+    model = networks_keras.unet()
+    for bad, sentence in [
+        (lambda: equivariant(model, "z"), "axes: 'z' is no kind of mirror in 2-D."),
+        (lambda: equivariant(model, "h", keep=["nothing"]), "keep: 'nothing' is no layer of the model."),
+        (lambda: equivariant(model, "h", measure=1), "measure: 1 is no bool."),
+        (lambda: symmetrize(model, {"hv": 6}), "cannot have this symmetry. symmetry: 'hv': 6 does not fit 8 filters."),
+        (lambda: symmetrize(model, {"h": 2}, where=lambda name, conv: False), "no ordinary convolution is left in it."),
+        (lambda: desymmetrize(model), "model: no layer of this package is in it."),
+        (lambda: equivariant(keras.Sequential([layers.Input((3,)), layers.Dense(2)]), "h"), "hold no pictures."),
+    ]:
+        with pytest.raises(SymmetryError) as refusal:
+            bad()
+        assert sentence in str(refusal.value)
