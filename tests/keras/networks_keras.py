@@ -4,8 +4,16 @@ import keras
 from keras import layers
 
 
-def picture(shape):
-    return layers.Input(shape)
+@keras.saving.register_keras_serializable(package="tests")
+class Scale(layers.Layer):
+    """A layer of somebody's own: a scale for every channel, and an offset for all."""
+
+    def build(self, shape):
+        self.gamma = self.add_weight(shape=(shape[-1],), initializer="ones", name="gamma")
+        self.offset = self.add_weight(shape=(), name="offset", trainable=False)
+
+    def call(self, x):
+        return x * self.gamma + self.offset
 
 
 def classifier(size=(12, 10), dtype="float64"):
@@ -66,6 +74,7 @@ def mobile(size=(13, 12), dtype="float64"):
     gate = layers.Conv2D(4, 1, activation="relu", dtype=dtype)(gate)
     gate = layers.Conv2D(8, 1, activation="sigmoid", dtype=dtype)(gate)
     x = layers.Multiply(dtype=dtype)([x, gate])
+    x = Scale(dtype=dtype)(layers.Conv2D(8, 3, groups=8, padding="same", dtype=dtype)(x))
     x = layers.ZeroPadding2D(((0, 1), (0, 1)), dtype=dtype)(x)
     x = layers.SeparableConv2D(16, 3, strides=2, activation="relu", dtype=dtype)(x)
     return keras.Model(start, layers.Dense(2, dtype=dtype)(keras.ops.max(x, axis=(1, 2))))

@@ -142,8 +142,22 @@ def test_what_is_kept_is_ordinary_and_the_rest_obeys():
     (sentence,) = told
     assert sentence.startswith(f"With {name!r} ordinary, the largest relative deviation is ")
     assert float(sentence.split()[-1].rstrip(".")) > 1e-3
-    inner = equivariant(networks_keras.mobile(), "h", keep="block", measure=False).get_layer("block")
-    assert type(inner.layers[1]) is layers.DepthwiseConv2D
+
+
+@pytest.mark.parametrize(
+    ("keep", "sorts"),
+    [
+        ("inner", (layers.Conv2D, layers.Conv2D, layers.Conv2D)),
+        ("inner/last", (ours.SymmetricConv2D, ours.InvariantConv2D, layers.Conv2D)),
+        (["last"], (ours.SymmetricConv2D, ours.InvariantConv2D, layers.Conv2D)),
+    ],
+)
+def test_models_inside_and_layers_of_these_are_kept_by_name(keep, sorts):
+    convs = [layers.Conv2D(8, 3, padding="same"), layers.Conv2D(4, 1, name="last")]
+    inner = keras.Sequential([layers.Input((None, None, 8)), *convs], name="inner")
+    outer = [layers.Input((8, 9, 1)), layers.Conv2D(8, 3), inner, layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    new = equivariant(keras.Sequential(outer), "h", keep=keep)
+    assert tuple(type(layer) for layer in [new.layers[0], *new.get_layer("inner").layers]) == sorts
 
 
 def test_a_compiled_model_stays_compiled_and_learns(tmp_path):

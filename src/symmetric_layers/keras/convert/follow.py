@@ -27,6 +27,7 @@ from symmetric_layers.keras.convert.kinds import (
     SEPARABLE,
     WEIGHS,
     axis_of,
+    is_vector,
     kind_of,
     pads_of,
 )
@@ -44,6 +45,7 @@ class Follower:
         self.reads: dict[int, list[int]] = {}  # by layer: the sets of channels that it met
         self.writes: dict[int, int] = {}  # by layer that makes channels of its own: their set
         self._answers: dict[str, Mark] = {}  # by the name of a layer
+        self.vectors: set[int] = set()  # layers of somebody's own whose weights are numbers for each channel
         self.pads: dict[int, Any] = {}  # by convolution: the lopsided padding before it, which nothing else reads
         self._padded: dict[int, Any] = {}
         self._marks: dict[int, Mark] = {}
@@ -223,7 +225,12 @@ class Follower:
         """Whatever treats channels alike, as far as shapes tell; the last word has the measurement."""
         mark = self._mark(tensor)
         if getattr(operation, "weights", None):
-            self._faults.append((mark.source, _weighty(name, operation)))
+            channels = None if mark.dim is None else tensor.shape[mark.dim]
+            if channels and all(is_vector(weight.shape, channels) for weight in operation.weights):
+                self.vectors.add(id(operation))
+                self.reads.setdefault(id(operation), []).append(mark.source)
+            else:
+                self._faults.append((mark.source, _weighty(name, operation)))
         for answer in answers:
             dim = mark.dim
             same = dim is None or (len(answer.shape) == len(tensor.shape) and answer.shape[dim] == tensor.shape[dim])

@@ -53,6 +53,11 @@ def pads_of(layer: Any) -> tuple[tuple[int, int], ...]:
     return (tuple(layer.padding),) if isinstance(layer.padding[0], int) else tuple(map(tuple, layer.padding))
 
 
+def is_vector(shape: Any, channels: int) -> bool:
+    """Whether a weight holds one number for each channel, or one for all."""
+    return [size for size in shape if size != 1] in ([channels], [])
+
+
 def axis_of(layer: Any, rank: int) -> int:
     """Which axis of a tensor with so many axes holds the channels of a layer."""
     if isinstance(layer, layers.Dense):

@@ -12,7 +12,7 @@ import symmetric_layers.keras.invariant as invariant
 import symmetric_layers.keras.norm as norm
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.kinds import pads_of
-from symmetric_layers.keras.convert.parts import OrbitPReLU, SymmetricDense
+from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense, long_axis
 from symmetric_layers.keras.mirrored import Mirrored
 
 Symmetry = Mapping[str, int | str] | None
@@ -164,6 +164,19 @@ def orbit_prelu(old: Any, symmetry: Symmetry) -> Made:
     """Slopes that orbits share."""
     new = OrbitPReLU.from_config({**_config(old), "symmetry": symmetry})
     return new, lambda: _fill(new, old, {"alpha": new._axis - 1}, new.plan.firsts)
+
+
+def shared(old: Any, symmetry: Symmetry) -> Made:
+    """A layer of somebody's own whose numbers for each channel orbits share."""
+    new = OrbitShared(type(old).from_config(old.get_config()), symmetry, name=old.name, dtype=old.dtype_policy)
+    new.trainable = old.trainable
+
+    def fill() -> None:
+        for name, stored in new.stored.items():
+            values = _numbers(getattr(old, name))
+            stored.assign(values if values.shape == stored.shape else values.take(new.plan.firsts, long_axis(values)))
+
+    return new, fill
 
 
 def passing(old: Any) -> Made:

@@ -21,6 +21,7 @@ from symmetric_layers.keras.convert.made import (
     orbit_prelu,
     passing,
     separable,
+    shared,
 )
 from symmetric_layers.keras.convert.measure import (
     Report,
@@ -177,6 +178,8 @@ class _Surgeon:
             return orbit_norm(layer, {self._kind: "100%"})
         if kind_of(layer, (keras.layers.PReLU,)):
             return self._slopes(name, layer)
+        if id(layer) in self._follower.vectors:
+            return shared(layer, {self._kind: "100%"})
         if kind_of(layer, OPERATORS):
             return in_the_mirror(layer, {self._kind: "100%"})
         return None
@@ -230,7 +233,9 @@ class _Surgeon:
         return not self._follower.is_plain(layer)
 
     def _orbits(self, name: str, layer: Any, inputs: Any) -> Orbits:
-        return Orbits(inputs, self._whole(name, layer.filters, getattr(layer, "groups", 1)))
+        groups = getattr(layer, "groups", 1)
+        depthwise = inputs is not None and groups == layer.filters and layer.kernel.shape[-2] == 1
+        return Orbits(inputs, self._whole(name, layer.filters, 1 if depthwise else groups))
 
     def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
         size = orbit_size(self._kind) * groups

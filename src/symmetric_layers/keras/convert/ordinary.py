@@ -11,7 +11,7 @@ from symmetric_layers.keras.channels import expand_bias, spread
 from symmetric_layers.keras.convert.grids import Axis, axis_of, axis_of_transposed, placed
 from symmetric_layers.keras.convert.kinds import CONVS, NORMS, pads_of
 from symmetric_layers.keras.convert.made import Made, copied
-from symmetric_layers.keras.convert.parts import OrbitPReLU, SymmetricDense
+from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import layers_of, no_network
 from symmetric_layers.keras.invariant import OrbitDense
@@ -46,7 +46,7 @@ def desymmetrize(model: Any) -> Any:
             what has no ordinary form at these sizes.
 
     Example:
-        >>> model = keras.Sequential([layers.Input((8, 8, 1)), SymmetricConv2D(4, 3, symmetry={'h': 4})])
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), SymmetricConv2D(4, 3, symmetry={'h': 4})])
         >>> plain = desymmetrize(model)
         >>> type(plain.layers[0]).__name__, tuple(plain.layers[0].kernel.shape)
         ('Conv2D', (3, 3, 1, 4))
@@ -77,6 +77,8 @@ def _ordinary(name: str, layer: Any) -> Made:
         return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: bias()})
     if isinstance(layer, OrbitPReLU):
         return _host(layer, {"alpha": lambda kept: spread(ops.convert_to_tensor(kept), layer.plan, layer._axis - 1)})
+    if isinstance(layer, OrbitShared):
+        return _shared(layer)
     raise SymmetryError(
         f"model: {name!r}, a {type(layer).__name__}, has no ordinary form. Expected convolutions, norms, dense layers "
         "and layers without weights in the mirror. Take it out of the part that is converted."
@@ -96,6 +98,17 @@ def _host(layer: Any, full: dict[str, Callable[[Any], Any]]) -> Made:
             kept = getattr(layer, name, None)
             if kept is not None:
                 getattr(new, name).assign(written(kept))
+
+    return new, fill
+
+
+def _shared(layer: Any) -> Made:
+    """The layer of somebody's own, with one number for each channel."""
+    new, _ = copied(layer.layer)
+
+    def fill() -> None:
+        for name, values in layer.full().items():
+            getattr(new, name).assign(values)
 
     return new, fill
 

@@ -184,3 +184,73 @@ class OrbitPReLU(keras.layers.PReLU):
     def get_config(self) -> dict[str, Any]:
         """The host's config, and what was asked for beyond it."""
         return {**super().get_config(), "symmetry": self.symmetry and dict(self.symmetry)}
+
+
+@keras.saving.register_keras_serializable(package="symmetric_layers")
+class OrbitShared(keras.layers.Wrapper):
+    """A layer of somebody's own whose numbers for each channel are shared within orbits: the layer scale of a ConvNeXt.
+
+    Equivalent to: the layer, with weights that are equal within each orbit.
+
+    Law: exchanging channels with their mirrors, before or after, is the same, where the layer treats channels alike but
+    for these numbers.
+
+    Args:
+        layer: a layer whose weights have the size of the channels along one axis, and 1 along all others. Its `call` is
+            what it is; only its weights are stored here.
+        symmetry: how the channels are arranged.
+
+    Attributes:
+        stored: by the names of the layer's attributes, one number per orbit and free channel.
+    """
+
+    plan: Plan
+
+    def __init__(self, layer: Any, symmetry: _Symmetry, **others: Any) -> None:
+        given = plain("symmetry", symmetry)
+        super().__init__(layer, **others)
+        self.symmetry = given
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes one number per orbit, from how the layer makes its own."""
+        model = type(self.layer).from_config(self.layer.get_config())
+        model.build(input_shape)
+        own = {name: value for name, value in vars(model).items() if isinstance(value, keras.Variable)}
+        channels = max((size for value in own.values() for size in value.shape), default=1)
+        self.plan = plan(self.symmetry, channels, len(LETTERS))
+        self.stored = {name: self._shared(name, value) for name, value in own.items()}
+        self.built = True
+
+    def _shared(self, name: str, value: Any) -> Any:
+        drawn = ops.convert_to_numpy(value)
+        axis = long_axis(value)
+        drawn = drawn if axis is None else drawn.take(self.plan.firsts, axis)
+        return self.add_weight(
+            drawn.shape, lambda shape, dtype=None: ops.cast(drawn, dtype), trainable=value.trainable, name=name
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Calls the layer with one number for each channel."""
+        call: Any = type(self.layer).call
+        return call(Written(self.layer, **self.full()), inputs)
+
+    def full(self) -> dict[str, Any]:
+        """What the layer itself would hold: one number for each channel."""
+        full = {}
+        for name, value in self.stored.items():
+            axis = long_axis(value)
+            full[name] = value if axis is None else spread(ops.convert_to_tensor(value), self.plan, axis)
+        return full
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """That of the input."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {**super().get_config(), "symmetry": self.symmetry and dict(self.symmetry)}
+
+
+def long_axis(weight: Any) -> int | None:
+    """The axis along which a weight has numbers for each channel; None where it has one number."""
+    return next((axis for axis, size in enumerate(weight.shape) if size > 1), None)
