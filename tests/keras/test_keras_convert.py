@@ -72,6 +72,49 @@ def test_saved_and_loaded_it_answers_alike(tmp_path):
     alike(keras.saving.load_model(tmp_path / "model.keras"), new, pictures(new))
 
 
+TRANSPOSED = [
+    {"kernel_size": 3, "strides": 2, "padding": "same"},
+    {"kernel_size": 2, "strides": 3, "padding": "valid"},
+    {"kernel_size": 1, "strides": 3, "padding": "same"},
+    {"kernel_size": (3, 2), "strides": 2, "padding": "valid", "output_padding": 1},
+    {"kernel_size": (3, 4), "strides": 2, "padding": "same", "output_padding": (0, 1)},
+    {"kernel_size": 3, "dilation_rate": 2, "padding": "same"},
+]
+
+
+@pytest.mark.parametrize("how", TRANSPOSED, ids=str)
+@pytest.mark.parametrize("sort", ["symmetric", "invariant"])
+def test_transposed_layers_have_an_ordinary_form(sort, how):
+    if sort == "symmetric":
+        layer = ours.SymmetricConv2DTranspose(8, symmetry={"h": 4, "hv": 4}, grid="mirrored", **how, **EXACT)
+    else:
+        layer = ours.InvariantConv2DTranspose(3, in_symmetry={"hv": 8}, **how, **EXACT)
+    model = wild(keras.Sequential([layers.Input((5, 6, 8), dtype="float64"), layer]))
+    alike(desymmetrize(model), model, pictures(model))
+
+
+CONVOLUTIONS = [
+    {"kernel_size": 3, "strides": 2, "padding": "same"},
+    {"kernel_size": (2, 3), "padding": "same"},
+    {"kernel_size": (3, 4), "strides": (2, 3), "padding": "valid"},
+    {"kernel_size": (2, 3), "dilation_rate": (1, 2), "padding": "same", "groups": 2},
+]
+
+
+@pytest.mark.parametrize("how", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("sort", ["symmetric", "invariant"])
+def test_convolutions_on_mirrored_grids_have_an_ordinary_form(sort, how):
+    if sort == "symmetric":
+        bank = {"h": 8, "hv": 8}
+        layer = ours.SymmetricConv2D(16, symmetry=bank, in_symmetry={"hv": 8}, grid="mirrored", **how, **EXACT)
+    else:
+        layer = ours.InvariantConv2D(4, in_symmetry={"hv": 8}, **how, **EXACT)
+    for size in ((8, 9), (9, 8)):
+        again = type(layer).from_config(layer.get_config())
+        model = wild(keras.Sequential([layers.Input((*size, 8), dtype="float64"), again]))
+        alike(desymmetrize(model), model, pictures(model))
+
+
 def test_pools_have_an_ordinary_form_where_they_fit():
     new = wild(equivariant(networks_keras.classifier((13, 11)), "hv", measure=False))
     alike(desymmetrize(new), new, pictures(new))

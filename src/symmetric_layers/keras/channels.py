@@ -37,7 +37,7 @@ def spread(x: Any, plan: Plan, axis: int) -> Any:
     """Gives every channel along `axis` the entries of its representative."""
     if not plan.orbits:
         return x
-    stored = cut(x, [block.orbits for block in plan.blocks], axis)
+    stored = cut(ops.convert_to_tensor(x), [block.orbits for block in plan.blocks], axis)
     parts = [ops.repeat(part, block.size, axis=axis) for block, part in zip(plan.blocks, stored, strict=True)]
     return join(parts, axis)
 

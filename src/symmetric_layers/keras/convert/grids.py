@@ -38,23 +38,33 @@ def axis_of(layer: Any, index: int, size: int | None, pad: tuple[int, int], mirr
     return Axis(before + offsets[0], max(after - rest + offsets[1], 0), offsets, False)
 
 
-def axis_of_transposed(layer: Any, index: int, mirrored: bool) -> Axis | None:
-    """What is cut off the answer of a transposed convolution, and of its mirror image; None where it cannot be told."""
-    reach, stride = _reach(layer, index), layer.strides[index]
-    same = layer.padding == "same"
-    if same and layer.output_padding is not None:
-        return None
-    size = 8  # whichever
-    shape = [None, *[size] * len(layer.kernel_size)]
-    shape.insert(len(shape) if layer.data_format == "channels_last" else 1, 1)
-    positions = layer.compute_output_shape(tuple(shape))
-    length = positions[index + (1 if layer.data_format == "channels_last" else 2)]
-    before = max(reach - stride, 0) // 2 if same else 0
+def axis_of_transposed(layer: Any, index: int, mirrored: bool) -> Axis:
+    """What is cut off the answer of a transposed convolution along one axis, and of its mirror image."""
+    reach, stride, size = _reach(layer, index), layer.strides[index], 8
+    before, length = _cut_before(layer, index, size)
     after = (size - 1) * stride + reach - length - before
     cut = max(before, after) if mirrored else before
     offsets = (cut - before, cut - after) if mirrored else (0, 0)
     wider = size * stride + max(reach + max(offsets) - stride, 0)
     return Axis(cut, wider - cut - length, offsets, not mirrored)
+
+
+def _cut_before(layer: Any, index: int, size: int) -> tuple[int, int]:
+    """How much the host cuts off in front, and how long its answer is: seen on one pixel, for hosts differ in this."""
+    taps, stride, dilation = layer.kernel_size[index], layer.strides[index], layer.dilation_rate[index]
+    middle, more = size // 2, layer.output_padding
+    answer = ops.conv_transpose(
+        ops.reshape(ops.one_hot(middle, size), [1, size, 1]),
+        ops.reshape(ops.arange(1, taps + 1, dtype="float32"), [taps, 1, 1]),
+        strides=stride,
+        padding=layer.padding,
+        output_padding=more if more is None or isinstance(more, int) else more[index],
+        dilation_rate=dilation,
+        data_format="channels_last",
+    )
+    seen = ops.convert_to_numpy(answer).ravel().round()
+    first = int(seen.nonzero()[0][0])
+    return int((seen[first] - 1) * dilation + middle * stride - first), len(seen)
 
 
 def placed(kernel: Any, layer: Any, index: int, axis: Axis) -> Any:

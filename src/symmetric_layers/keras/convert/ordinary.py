@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import expand_bias, spread
@@ -76,7 +76,7 @@ def _ordinary(name: str, layer: Any) -> Made:
         bias = layer.full_bias if isinstance(layer, SymmetricDense) else lambda: layer.bias
         return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: bias()})
     if isinstance(layer, OrbitPReLU):
-        return _host(layer, {"alpha": lambda kept: spread(ops.convert_to_tensor(kept), layer.plan, layer._axis - 1)})
+        return _host(layer, {"alpha": lambda kept: spread(kept, layer.plan, layer._axis - 1)})
     if isinstance(layer, OrbitShared):
         return _shared(layer)
     raise SymmetryError(
@@ -159,11 +159,6 @@ def _grid(name: str, layer: Any) -> list[Axis]:
             axis = axis_of_transposed(layer, index, mirrored)
         else:
             axis = axis_of(layer, index, size, pad, mirrored)
-        if axis is None:
-            raise SymmetryError(
-                f"model: {name!r} has a mirrored grid, and no ordinary form with output_padding. Expected "
-                "output_padding=None. Use that, or padding='valid'."
-            )
         found.append(axis)
     return found
 

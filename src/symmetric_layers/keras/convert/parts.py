@@ -178,7 +178,7 @@ class OrbitPReLU(keras.layers.PReLU):
     def call(self, inputs: Any) -> Any:
         """Bends negative values."""
         call: Any = keras.layers.PReLU.call
-        full = spread(ops.convert_to_tensor(self.alpha), self.plan, self._axis - 1)
+        full = spread(self.alpha, self.plan, self._axis - 1)
         return call(Written(self, alpha=full), inputs)
 
     def get_config(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class OrbitShared(keras.layers.Wrapper):
         full = {}
         for name, value in self.stored.items():
             axis = long_axis(value)
-            full[name] = value if axis is None else spread(ops.convert_to_tensor(value), self.plan, axis)
+            full[name] = value if axis is None else spread(value, self.plan, axis)
         return full
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:

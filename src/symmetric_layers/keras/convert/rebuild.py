@@ -32,4 +32,6 @@ def rebuilt(model: Any, make: Callable[[Any], Made | None], dtype: str | None = 
         new.build(model.input_shape)
     for fill in fills:
         fill()
+    if model.compiled and not new.compiled:  # older hosts leave Sequential models uncompiled
+        new.compile_from_config(model.get_compile_config())
     return new
