@@ -9,6 +9,7 @@ from keras import ops
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import act, channel_axis, known_format
 from symmetric_layers.letters import LETTERS, canonical_kind
+from symmetric_layers.letters import axes as axes_of
 from symmetric_layers.orbits import Plan, plan
 
 _Symmetry = Mapping[str, int | str] | None
@@ -35,7 +36,8 @@ def equivariance_error(
 ) -> list[Deviation]:
     """Measures how far a network is from the law: mirrored picture, mirrored answer.
 
-    Outputs that are maps are mirrored, vectors and classes are compared as they are; of channels that `symmetry`
+    Outputs that are maps are mirrored, vectors and classes are compared as they are (what has one axis less than a map
+    may be either, a mask without channels or tokens: the smaller deviation counts); of channels that `symmetry`
     arranges those are measured whose orbits know the letter. Statistics and random states are put back afterwards.
 
     Equivalent to: `ops.max(ops.abs(model(ops.flip(x, 2)) - ops.flip(model(x), 2)))` for `'h'` and one map.
@@ -101,8 +103,10 @@ def deviations(
                 expected = act(answer, outputs, letter, axis)
             else:
                 expected = answer if outputs is None else ops.take(answer, outputs.exchange(letter), axis=axis)
-            pair = [_known(one, outputs, letter, axis) for one in (expected, seen[name])]
-            found.append(Deviation(letter, name, *difference(*pair)))
+            pairs = [[_known(one, outputs, letter, axis) for one in (expected, seen[name])]]
+            if len(answer.shape) == rank - 1 and outputs is None:  # a map without channels, or tokens
+                pairs.append([ops.flip(answer, axes_of(letter)), seen[name]])
+            found.append(Deviation(letter, name, *min(difference(*pair) for pair in pairs)))
     return found
 
 

@@ -31,7 +31,7 @@ from symmetric_layers.keras.convert.kinds import (
     kind_of,
     pads_of,
 )
-from symmetric_layers.keras.convert.walk import Seen, inputs_like, is_network, layers_of, walk
+from symmetric_layers.keras.convert.walk import Seen, article, inputs_like, is_network, layers_of, walk
 from symmetric_layers.sets import Mark, Sets
 
 
@@ -44,7 +44,7 @@ class Follower:
         self.kept: set[int] = set()
         self.reads: dict[int, list[int]] = {}  # by layer: the sets of channels that it met
         self.writes: dict[int, int] = {}  # by layer that makes channels of its own: their set
-        self._answers: dict[str, Mark] = {}  # by the name of a layer
+        self._answers: dict[str, tuple[Mark, int]] = {}  # by the name of a layer: and how many axes the answer has
         self.vectors: set[int] = set()  # layers of somebody's own whose weights are numbers for each channel
         self.pads: dict[int, Any] = {}  # by convolution: the lopsided padding before it, which nothing else reads
         self._padded: dict[int, Any] = {}
@@ -81,17 +81,24 @@ class Follower:
 
     def arranged(self, name: str, kind: str) -> dict[str, str] | None:
         """How the channels are arranged that a layer answers; None where they are ordinary."""
-        mark = self._answers.get(name)
+        mark, _ = self._answers.get(name, (None, 0))
         orbits = mark is not None and mark.dim is not None and not self.sets.is_plain(mark.source)
         return {kind: "100%"} if orbits else None
+
+    def shows(self, name: str, rank: int, axis: int) -> bool:
+        """Whether what a layer answers can be held beside the law: maps with channels where pictures have them."""
+        mark, own = self._answers.get(name, (None, 0))
+        if mark is None or mark.dim is None:
+            return False
+        return (own == rank and mark.dim == axis % rank) or (own == 2 and mark.dim == 1)
 
     def _check(self) -> None:
         for name, picture, other in self._joined:
             if not self.sets.is_plain(other):
                 raise SymmetryError(
                     f"model: {name!r} concatenates an input of the model with channels of layers. Expected one sort of "
-                    "channels. Put a convolution between the input and the concatenation, or keep that part ordinary "
-                    "with keep."
+                    "channels. Put a convolution (for vectors a Dense layer) between the two, or keep that part "
+                    "ordinary with keep."
                 )
             self.sets.join(picture, other)
         for source, fault in self._faults:
@@ -128,12 +135,13 @@ class Follower:
         elif given:
             self._follow(operation, name, given, answers, call)
         for tensor in answers[:1]:
-            self._answers[name] = self._mark(tensor)
+            self._answers[name] = self._mark(tensor), len(tensor.shape)
 
     def _pad_is_read(self, operation: Any, tensor: Any) -> None:
         """Notes who reads what a layer has padded on one side more than on the other."""
         pad = self._padded.get(id(tensor))
         if pad is None:
+            self.pads.pop(id(operation), None)  # it was called behind a pad before, and is called without one now
             return
         alone = id(pad) not in {id(other) for other in self.pads.values()} and len(self.reads[id(pad)]) == 1
         reader = kind_of(operation, (*CONVS[:3], *DEPTHWISE, *SEPARABLE)) and id(operation) not in self.reads
@@ -148,6 +156,8 @@ class Follower:
         for tensor, seen in zip(given, keras.tree.flatten(inner), strict=False):
             self._set(seen, self._mark(tensor))
         found = self._through(model, inner, f"{name}/", kept)
+        for tensor in keras.tree.flatten(found):
+            self._pad_is_read(None, tensor)
         for tensor, seen in zip(answers, keras.tree.flatten(found), strict=True):
             self._set(tensor, self._mark(seen))
 
@@ -245,14 +255,30 @@ class Follower:
                 same = len(answer.shape) == len(tensor.shape)
                 self._set(answer, mark if same else mark._replace(dim=None))
             return
-        sizes = [2 if size is None else size for size in tensor.shape]
+        sizes = [8 if size is None else size for size in tensor.shape]
         sizes[0] = 1 if tensor.shape[0] is None else sizes[0]
         count = [sizes[axis] if axis == mark.dim else 1 for axis in range(len(sizes))]
         numbers = ops.broadcast_to(ops.reshape(ops.arange(sizes[mark.dim], dtype="float32"), count), sizes)
         arguments, others = keras.tree.map_structure(lambda given: numbers if given is tensor else given, call)
-        moved = keras.tree.flatten(operation(*arguments, **others))
+        try:
+            moved = keras.tree.flatten(operation(*arguments, **others))
+        except Exception:  # sizes that are open have another size here
+            moved = [None] * len(answers)
         for answer, seen in zip(answers, moved, strict=True):
-            self._set(answer, _found(ops.convert_to_numpy(seen), mark, type(operation).__name__))
+            lost = Mark(mark.source, None, type(operation).__name__)
+            self._set(answer, lost if seen is None else self._found(ops.convert_to_numpy(seen), mark, operation))
+
+    def _found(self, seen: Any, mark: Mark, operation: Any) -> Mark:
+        """Where the numbers of the channels stand now."""
+        seen = seen.round()  # means of many equal numbers
+        varying = [axis for axis, size in enumerate(seen.shape) if size > 1 and (seen != seen.take([0], axis)).any()]
+        if not varying:  # one number for all channels
+            kept = mark.dim is not None and mark.dim < seen.ndim and seen.shape[mark.dim] == 1
+            return Mark(self.sets.new(plain=True), mark.dim if kept else None, mark.lost)
+        line = seen[tuple(slice(None) if axis == varying[0] else 0 for axis in range(seen.ndim))]
+        if len(varying) > 1 or not (line[1:] - line[:-1] == 1).all():
+            return Mark(mark.source, None, type(operation).__name__)
+        return Mark(mark.source, varying[0], mark.lost)
 
     def _mark(self, tensor: Any) -> Mark:
         if id(tensor) not in self._marks:
@@ -274,27 +300,15 @@ def _channels_in(model: Any, tensor: Any) -> int | None:
     return 1 if first == "channels_first" and rank > 2 else rank - 1
 
 
-def _found(seen: Any, mark: Mark, name: str) -> Mark:
-    """Where the numbers of the channels stand now."""
-    seen = seen.round()  # means of many equal numbers
-    varying = [axis for axis, size in enumerate(seen.shape) if size > 1 and (seen != seen.take([0], axis)).any()]
-    if not varying:
-        return Mark(mark.source, None, mark.lost)
-    line = seen[tuple(slice(None) if axis == varying[0] else 0 for axis in range(seen.ndim))]
-    if len(varying) > 1 or not (line[1:] - line[:-1] == 1).all():
-        return Mark(mark.source, None, name)
-    return Mark(mark.source, varying[0], mark.lost)
-
-
 def _lost(name: str, layer: Any, how: str) -> SymmetryError:
     if how in ("Flatten", "Reshape", "Ravel"):
         return SymmetryError(
-            f"model: {name!r}, a {type(layer).__name__}, reads channels that {how!r} has mixed with positions. "
+            f"model: {name!r}, {article(layer)}, reads channels that {how!r} has mixed with positions. "
             "Expected channels alone. Pool over all positions first (GlobalAveragePooling2D), or keep that part "
             "ordinary with keep."
         )
     return SymmetryError(
-        f"model: {name!r}, a {type(layer).__name__}, reads channels that cannot be followed through {how!r}. "
+        f"model: {name!r}, {article(layer)}, reads channels that cannot be followed through {how!r}. "
         "Expected channels that are moved, joined or combined one by one. Write that part with layers of Keras, or "
         "keep it ordinary with keep."
     )
@@ -302,13 +316,13 @@ def _lost(name: str, layer: Any, how: str) -> SymmetryError:
 
 def _strange(name: str, layer: Any) -> SymmetryError:
     return SymmetryError(
-        f"model: {name!r} is a {type(layer).__name__}, which computes something of its own. Expected a layer of Keras. "
+        f"model: {name!r} is {article(layer)}, which computes something of its own. Expected a layer of Keras. "
         "Use one, or keep that part ordinary with keep."
     )
 
 
 def _weighty(name: str, layer: Any) -> SymmetryError:
     return SymmetryError(
-        f"model: {name!r}, a {type(layer).__name__}, has weights for orbits of channels, and no form that knows of "
+        f"model: {name!r}, {article(layer)}, has weights for orbits of channels, and no form that knows of "
         "them. Expected convolutions, norms and dense layers of Keras. Use these, or keep that part ordinary with keep."
     )

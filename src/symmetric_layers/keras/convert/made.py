@@ -13,6 +13,7 @@ import symmetric_layers.keras.norm as norm
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.kinds import pads_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense, long_axis
+from symmetric_layers.keras.convert.walk import article
 from symmetric_layers.keras.mirrored import Mirrored
 
 Symmetry = Mapping[str, int | str] | None
@@ -42,9 +43,26 @@ def made_of(build: Any, config: dict[str, Any]) -> Any:
         raise
 
 
+def again(old: Any, dtype: str | None = None, **instead: Any) -> Any:
+    """The same layer anew, with some arguments changed where its config has them."""
+    config = {**_config(old), **({"dtype": dtype} if dtype else {})}
+    config.update({name: value for name, value in instead.items() if name in config})
+    more = {"safe_mode": False} if isinstance(old, layers.Lambda) else {}  # a function that lives here already
+    try:
+        new = type(old).from_config(config, **more)
+    except TypeError as error:
+        reason = str(error.__context__ or error).strip().splitlines()[0].rstrip(".")
+        raise SymmetryError(
+            f"model: {old.name!r}, {article(old)}, cannot be made again from its config ({reason}). Expected a "
+            "get_config that says all that __init__ asks for, dtype and name among it. Write such a one."
+        ) from error
+    new.name = old.name
+    return new
+
+
 def copied(old: Any) -> Made:
-    """The same layer again."""
-    new = type(old).from_config(old.get_config())
+    """The same layer again, with its numbers."""
+    new = again(old)
     return new, lambda: new.set_weights(old.get_weights())
 
 
@@ -141,9 +159,9 @@ def dense(old: Any, orbits: Orbits) -> Made:
     config = {**_config(old), "in_symmetry": orbits.inputs}
     new: Any
     if orbits.outputs is None:
-        new = invariant.OrbitDense.from_config(config)
+        new = made_of(invariant.OrbitDense, config)
     else:
-        new = SymmetricDense.from_config({**config, "symmetry": orbits.outputs})
+        new = made_of(SymmetricDense, {**config, "symmetry": orbits.outputs})
 
     def fill() -> None:
         out = orbits.outputs is not None
@@ -155,20 +173,20 @@ def dense(old: Any, orbits: Orbits) -> Made:
 
 def orbit_norm(old: Any, symmetry: Symmetry) -> Made:
     """A norm for orbits."""
-    new = _NORMS[type(old)].from_config({**_config(old), "symmetry": symmetry})
+    new = made_of(_NORMS[type(old)], {**_config(old), "symmetry": symmetry})
     names = ("gamma", "beta", "moving_mean", "moving_variance")
     return new, lambda: _fill(new, old, dict.fromkeys(names, 0), new.plan.firsts)
 
 
 def orbit_prelu(old: Any, symmetry: Symmetry) -> Made:
     """Slopes that orbits share."""
-    new = OrbitPReLU.from_config({**_config(old), "symmetry": symmetry})
+    new = made_of(OrbitPReLU, {**_config(old), "symmetry": symmetry})
     return new, lambda: _fill(new, old, {"alpha": new._axis - 1}, new.plan.firsts)
 
 
 def shared(old: Any, symmetry: Symmetry) -> Made:
     """A layer of somebody's own whose numbers for each channel orbits share."""
-    new = OrbitShared(type(old).from_config(old.get_config()), symmetry, name=old.name, dtype=old.dtype_policy)
+    new = OrbitShared(again(old), symmetry, name=old.name, dtype=old.dtype_policy)
     new.trainable = old.trainable
 
     def fill() -> None:

@@ -30,9 +30,10 @@ from symmetric_layers.keras.convert.measure import (
     random_input,
     randomised,
     refuse_breach,
+    refuse_other_shapes,
 )
 from symmetric_layers.keras.convert.rebuild import rebuilt
-from symmetric_layers.keras.convert.walk import layers_of, no_network, unreadable
+from symmetric_layers.keras.convert.walk import article, layers_of, no_network, unreadable
 from symmetric_layers.letters import canonical_kind, orbit_size
 
 _OURS = "symmetric_layers."
@@ -61,8 +62,8 @@ def equivariant(
     grid='mirrored')`, `OrbitBatchNormalization`, `Mirrored(MaxPooling2D(2))`, ..., and `InvariantConv2D` or
     `OrbitDense` at the end. Each orbit starts from the numbers that stood where its representative stands.
 
-    Law: at every size that the model accepts, as far as it is made of layers; what operations of `keras.ops` do by
-    themselves is held to it at the size of the measurement.
+    Law: at every size that the model accepts, between the first convolutions and the last ones; what pools or pads
+    pictures before and answers after, and operations of `keras.ops`, are held to it at the size of the measurement.
 
     Args:
         model: a Sequential or functional network, with others inside it or not. It stays as it is.
@@ -96,20 +97,28 @@ def equivariant(
     no_network(model)
     yes_or_no("measure", measure)
     kind = canonical_kind(axes, _rank(model), "axes")
-    kept = [keep] if isinstance(keep, str) else list(keep)
+    kept = _names(keep)
     x = random_input(model, example) if measure else None
     _check(model, kept)
     follower = Follower(model, kept)
     new = rebuilt(model, _Surgeon(kind, follower, bool(kept)).made)
+    refuse_other_shapes(model, new)
     if not measure:
         return new
     axis = channels_of(model)
     if not kept:
-        refuse_breach(new, x, kind, axis, report, lambda name: follower.arranged(name, kind))
+        refuse_breach(new, x, kind, axis, report, follower)
     elif report is not None:
         worst = law_error(randomised(new), x, kind, axis, False)
         report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
     return new
+
+
+def _names(keep: Any) -> list[str]:
+    kept = [keep] if isinstance(keep, str) else list(keep) if isinstance(keep, Iterable) else [keep]
+    if not all(isinstance(name, str) for name in kept):
+        raise SymmetryError(f"keep: {keep!r} holds no names. Expected names of layers, like ['head']. Pass such.")
+    return kept
 
 
 def _rank(model: Any) -> int:
@@ -221,7 +230,7 @@ class _Surgeon:
                 "least, one into orbits and one out of them. Add one, or keep it ordinary with keep."
             )
         raise SymmetryError(
-            f"model: {name!r}, a {type(layer).__name__}, reads a picture channel by channel. Expected an ordinary "
+            f"model: {name!r}, {article(layer)}, reads a picture channel by channel. Expected an ordinary "
             "convolution there. Use one, or keep that part ordinary with keep."
         )
 

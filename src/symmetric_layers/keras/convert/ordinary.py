@@ -10,10 +10,10 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import expand_bias, spread
 from symmetric_layers.keras.convert.grids import Axis, axis_of, axis_of_transposed, placed
 from symmetric_layers.keras.convert.kinds import CONVS, NORMS, pads_of
-from symmetric_layers.keras.convert.made import Made, copied
+from symmetric_layers.keras.convert.made import Made, copied, made_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense
 from symmetric_layers.keras.convert.rebuild import rebuilt
-from symmetric_layers.keras.convert.walk import layers_of, no_network
+from symmetric_layers.keras.convert.walk import article, layers_of, no_network
 from symmetric_layers.keras.invariant import OrbitDense
 from symmetric_layers.keras.mirrored import Mirrored
 from symmetric_layers.letters import LETTERS
@@ -53,11 +53,22 @@ def desymmetrize(model: Any) -> Any:
     """
     no_network(model)
     names = {id(layer): name for name, layer in layers_of(model)}
-    if not any(_is_ours(layer) for _, layer in layers_of(model)):
+    if not any(_is_ours(layer) or _is_ours(_inside(layer)) for _, layer in layers_of(model)):
         raise SymmetryError(
             "model: no layer of this package is in it. Expected symmetric layers. Nothing is left to be done."
         )
+    for name, layer in layers_of(model):
+        if not _is_ours(layer) and _is_ours(_inside(layer)):
+            raise SymmetryError(
+                f"model: {name!r} wraps a layer of this package. Expected symmetric layers that stand by themselves. "
+                "Take it out of the part that is converted."
+            )
     return rebuilt(model, lambda layer: _ordinary(names[id(layer)], layer) if _is_ours(layer) else None)
+
+
+def _inside(layer: Any) -> Any:
+    """What a wrapper of the host holds."""
+    return layer.layer if isinstance(layer, layers.Wrapper) else None
 
 
 def _is_ours(layer: Any) -> bool:
@@ -80,7 +91,7 @@ def _ordinary(name: str, layer: Any) -> Made:
     if isinstance(layer, OrbitShared):
         return _shared(layer)
     raise SymmetryError(
-        f"model: {name!r}, a {type(layer).__name__}, has no ordinary form. Expected convolutions, norms, dense layers "
+        f"model: {name!r}, {article(layer)}, has no ordinary form. Expected convolutions, norms, dense layers "
         "and layers without weights in the mirror. Take it out of the part that is converted."
     )
 
@@ -91,7 +102,7 @@ def _host_of(layer: Any) -> Any:
 
 def _host(layer: Any, full: dict[str, Callable[[Any], Any]]) -> Made:
     """The host's own layer, with numbers written out."""
-    new = _host_of(layer).from_config({key: value for key, value in layer.get_config().items() if key not in _ASKED})
+    new = made_of(_host_of(layer), {key: value for key, value in layer.get_config().items() if key not in _ASKED})
 
     def fill() -> None:
         for name, written in full.items():
@@ -168,6 +179,8 @@ def _room(layer: Any, axes: list[Axis]) -> Any:
     sides = [(axis.before, axis.after) for axis in axes]
     rank, more = len(sides), {"data_format": layer.data_format, "dtype": layer.get_config()["dtype"]}
     sort = "Cropping" if layer._transposed else "ZeroPadding"
+    if sort == "Cropping" and rank == 1 and layer.data_format == "channels_last":
+        del more["data_format"]  # the only one that the host knows there
     return getattr(layers, f"{sort}{rank}D")(sides[0] if rank == 1 else sides, **more)
 
 
@@ -185,7 +198,7 @@ def _operator(name: str, layer: Any) -> Made:
         even = isinstance(inner, (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D))
     if not even:
         raise SymmetryError(
-            f"model: {name!r}, a {type(inner).__name__} in the mirror, has no ordinary form at pictures of "
+            f"model: {name!r}, {article(inner)} in the mirror, has no ordinary form at pictures of "
             f"{tuple(positions)}. Expected sizes at which it is its own mirror image. Make the model for such a size."
         )
     new, _ = copied(inner)

@@ -164,7 +164,8 @@ class OrbitPReLU(keras.layers.PReLU):
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes one slope per orbit."""
         shared = {axis % len(input_shape) for axis in self.shared_axes or []}
-        (self._axis,) = (axis for axis in range(1, len(input_shape)) if axis not in shared)
+        own = [axis for axis in range(1, len(input_shape)) if axis not in shared]
+        self._axis = next((axis for axis in own if input_shape[axis] != 1), own[-1])
         channels: Any = input_shape[self._axis]
         self.plan = plan(self.symmetry, channels, len(LETTERS))
         super().build(input_shape)

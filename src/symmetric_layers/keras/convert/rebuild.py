@@ -1,12 +1,14 @@
 """Makes a model again with other layers in some places; what was there before stays as it is."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.made import Made, copied
-from symmetric_layers.keras.convert.walk import inputs_like
+from symmetric_layers.keras.convert.walk import inputs_like, is_network, uncompiled
 
 
 def rebuilt(model: Any, make: Callable[[Any], Made | None], dtype: str | None = None) -> Any:
@@ -26,12 +28,42 @@ def rebuilt(model: Any, make: Callable[[Any], Made | None], dtype: str | None = 
         fills.append(fill)
         return new
 
-    inputs = inputs_like(model, dtype) if dtype else None
-    new = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, recursive=True)
-    if not new.built:
-        new.build(model.input_shape)
+    own = dtype is None and isinstance(model, keras.Sequential)  # which makes its input by itself, name and all
+    try:
+        with uncompiled(model):
+            inputs = None if own else inputs_like(model, dtype)
+            new = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, recursive=True)
+            if not new.built:
+                new.build(model.input_shape)
+    except SymmetryError as refusal:
+        if str(refusal).startswith("model:"):
+            raise
+        raise SymmetryError(f"model: it cannot be converted. {refusal}") from None
     for fill in fills:
         fill()
-    if model.compiled and not new.compiled:  # older hosts leave Sequential models uncompiled
-        new.compile_from_config(model.get_compile_config())
+    _freeze(model, new)
+    if dtype is None:
+        _compile(model, new)
     return new
+
+
+def _freeze(old: Any, new: Any) -> None:
+    """Models that are not trained as a whole stay so."""
+    if not old.trainable:
+        new.trainable = False
+    for layer in old.layers:
+        if is_network(layer):
+            _freeze(layer, new.get_layer(layer.name))
+
+
+def _compile(old: Any, new: Any) -> None:
+    """Compiles a new model like the old one, as far as configs can tell; says what is lost."""
+    if type(new) is not type(old):
+        warnings.warn(f"model: the new one is a {type(new).__name__}, no {type(old).__name__}.", stacklevel=4)
+    if not old.compiled:
+        return
+    try:
+        new.compile_from_config(old.get_compile_config())
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        warnings.warn(f"model: the new one is not compiled like the old one ({reason}). Compile it.", stacklevel=4)

@@ -1,6 +1,7 @@
 """Walks through the graph of a model, operation by operation, without touching it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -64,10 +65,13 @@ def unreadable(name: str, layer: Any) -> None:
 
 def inputs_like(model: Any, dtype: str | None = None) -> Any:
     """Fresh symbolic inputs of a model, in its structure; floating ones of another type where one is given."""
+    entries = [layer for layer in getattr(model, "operations", []) if isinstance(layer, keras.layers.InputLayer)]
+    names = {id(layer.output): layer.name for layer in entries}
 
     def like(tensor: Any) -> Any:
         floating = keras.backend.is_float_dtype(tensor.dtype)
-        return keras.Input(batch_shape=tensor.shape, dtype=dtype if dtype and floating else tensor.dtype)
+        kept = dtype if dtype and floating else tensor.dtype
+        return keras.Input(batch_shape=tensor.shape, dtype=kept, name=names.get(id(tensor)))
 
     if isinstance(model, keras.Sequential):
         return like(model.inputs[0])
@@ -80,7 +84,36 @@ def walk(model: Any, inputs: Any, visit: Visit) -> Any:
         for layer in model.layers:
             inputs = visit(layer, inputs)
         return inputs
-    walked = keras.models.clone_model(
-        model, input_tensors=inputs, clone_function=lambda operation: operation, call_function=visit
-    )
+    with uncompiled(model):
+        walked = keras.models.clone_model(
+            model, input_tensors=inputs, clone_function=lambda operation: operation, call_function=visit
+        )
     return walked.output
+
+
+@contextmanager
+def uncompiled(model: Any) -> Iterator[None]:
+    """While a model is cloned: nothing in it is compiled, for what it is compiled with need not be known by name."""
+    found = [one for one in networks_of(model) if one.compiled]
+    for one in found:
+        one.compiled = False
+    try:
+        yield
+    finally:
+        for one in found:
+            one.compiled = True
+
+
+def networks_of(model: Any) -> Iterator[Any]:
+    """A model, and all models inside it."""
+    yield model
+    for layer in model.layers:
+        if is_network(layer):
+            yield from networks_of(layer)
+
+
+def article(layer: Any) -> str:
+    """The class of a layer, as a sentence has it."""
+    name = type(layer).__name__
+    vowel = name[0] in "AEIOU" and not name.startswith("Uni")
+    return f"{'an' if vowel or name.startswith('RMS') else 'a'} {name}"
