@@ -93,8 +93,8 @@ def test_a_head_ignores_an_exchange(tolerance):
     arranged = plan(bank, 14, 3)
     for letter in "hv":
         exchanged = x[:, list(arranged.exchange(letter))]
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(head(exchanged)), ops.convert_to_numpy(head(x)), atol=tolerance["float64"]
+        np.testing.assert_allclose(  # some hosts multiply in single precision whatever the layer's type
+            ops.convert_to_numpy(head(exchanged)), ops.convert_to_numpy(head(x)), rtol=0, atol=tolerance["float32"]
         )
     full = ops.convert_to_numpy(head.full_kernel())
     expected = x @ full + ops.convert_to_numpy(head.bias)
