@@ -17,7 +17,7 @@ setup: .venv/installed
 
 .venv-tf1/installed: constraints-tf1.txt
 	test -x $(TF1)/python || $(PYTHON37) -m venv .venv-tf1
-	$(TF1)/python -m pip install --quiet --constraint constraints-tf1.txt tensorflow pytest scikit-learn
+	$(TF1)/python -m pip install --quiet --constraint constraints-tf1.txt tensorflow pytest pytest-xdist scikit-learn
 	touch $@
 
 # for the test that opens the report in a browser, and keeps what it looks like in artifacts/
@@ -51,7 +51,7 @@ test-tf1:
 	@echo "SKIPPED: the TensorFlow 1.15 tests need Python 3.7, and none was found. Name one with PYTHON37=/path/to/python3.7."
 else
 test-tf1: .venv-tf1/installed
-	PYTHONPATH=src $(TF1)/python -m pytest -c tests/tf1/pytest.ini --rootdir tests tests/tf1 tests/test_orbits.py
+	PYTHONPATH=src OMP_NUM_THREADS=1 $(TF1)/python -m pytest -n auto -c tests/tf1/pytest.ini --rootdir tests tests/tf1 tests/test_orbits.py
 endif
 
 lint: setup
