@@ -194,6 +194,7 @@ LAWFUL = {
     "attention": (attention_over_space, "h"),
     "slopes": (shared_slopes_of_pixels, "h"),
     "groups": (groups, "hv"),
+    "one slope": (lambda x: layers.Conv2D(2, 1)(layers.PReLU(shared_axes=[1, 2, 3])(layers.Conv2D(4, 3)(x))), "h"),
     "stacked": (grown, "h"),
     "mask": (lambda x: keras.ops.squeeze(layers.Conv2D(1, 1)(layers.Conv2D(4, 3)(x)), -1), "hv"),
     "a function": (lambda x: layers.Conv2D(2, 1)(layers.Lambda(lambda t: 2 * t)(layers.Conv2D(4, 3)(x))), "h"),
@@ -254,6 +255,9 @@ def test_what_a_model_was_stays():
     assert new.inputs[0].name == "scan"
     assert [layer.name for layer in new.layers] == [layer.name for layer in model.layers]
     assert [layer.trainable for layer in new.layers] == [layer.trainable for layer in model.layers]
+    assert new.trainable
+    model.trainable = False
+    assert not equivariant(model, "h", measure=False).trainable
     assert type(new.get_layer("inner").layers[0].kernel_regularizer) is keras.regularizers.L2
     deep, point = new.layers[-2].layers
     assert type(deep.kernel_regularizer) is keras.regularizers.L1
@@ -363,7 +367,12 @@ REFUSED = [
      "are torn apart by the exchange"),
     ("norms of positions", lambda x: layers.Conv2D(2, 1)(layers.LayerNormalization(axis=[1, 2, 3])(
         layers.Conv2D(4, 3)(x))), "holds positions as well as channels"),
-    ("both", lambda x: (lambda conv: layers.Conv2D(2, 1)(conv(conv(x))))(layers.Conv2D(3, 3)), ""),
+    ("both", lambda x: (lambda y, conv: layers.Conv2D(2, 1)(conv(conv(y))))(layers.Concatenate()([x, x])[
+        ..., :4], layers.Conv2D(4, 3)), "is used both on pictures and on orbits"),
+    ("orbits of groups", lambda x: layers.Conv2D(2, 1)(layers.Conv2D(6, 3, groups=2)(layers.Conv2D(4, 3)(x))),
+     "Expected a multiple of 4"),
+    ("blind", lambda x: layers.Conv2D(2, 1)(layers.Rescaling(0.0)(layers.ReLU()(layers.Conv2D(4, 3)(x)[:, :, 1:]))),
+     "in evaluation mode, first at 're_lu"),
     ("slopes", lambda x: layers.Conv2D(2, 1)(layers.PReLU()(layers.Conv2D(4, 3)(x))), "has slopes for each position"),
     ("breach", lambda x: layers.Conv2D(2, 1)(layers.Conv2D(4, 3)(x)[:, :, 1:]), "the converted network breaks the law"),
     ("no convolution", lambda x: layers.Dense(3)(layers.GlobalMaxPooling2D()(x)), "no convolution is in it"),
