@@ -21,7 +21,7 @@ Run = Callable[[Any, Any], Any]  # pictures and filters to an answer without bia
 def lopsided(layer: Any, sizes: Sequence[int | None]) -> str:
     """The letters along which a convolution's grid is not (or, at unknown sizes, may not be) its own mirror image."""
     geometry = zip(sizes, _reaches(layer), layer.strides, strict=True)
-    return letters_where(_is_lopsided(layer.padding, *axis) for axis in geometry)
+    return letters_where(is_lopsided(layer.padding, *axis) for axis in geometry)
 
 
 def lopsided_transposed(layer: Any) -> str:
@@ -87,7 +87,8 @@ def _side_by_side(answers: dict[tuple[str, str], Any], block: Block, banks: int,
     return ops.reshape(ops.transpose(unfolded, [0, 1, 2, *order]), [-1, banks, block.filters])
 
 
-def _is_lopsided(padding: str, size: int | None, reach: int, stride: int) -> bool:
+def is_lopsided(padding: str, size: int | None, reach: int, stride: int) -> bool:
+    """Whether windows lie otherwise seen from the other side of an axis; at unknown sizes, whether they may."""
     if padding == "causal" and reach > 1:
         return True
     if stride == 1:

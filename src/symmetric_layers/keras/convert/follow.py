@@ -31,7 +31,7 @@ from symmetric_layers.keras.convert.kinds import (
     kind_of,
     pads_of,
 )
-from symmetric_layers.keras.convert.walk import Seen, article, inputs_like, is_network, layers_of, walk
+from symmetric_layers.keras.convert.walk import Seen, article, data_format_of, inputs_like, is_network, walk
 from symmetric_layers.sets import Mark, Sets
 
 
@@ -291,13 +291,11 @@ class Follower:
 
 
 def _channels_in(model: Any, tensor: Any) -> int | None:
-    """Which axis of an input holds its channels: where the first layers that say so have them."""
+    """Which axis of an input holds its channels."""
     rank = len(tensor.shape)
     if rank < 2:
         return None
-    formats = [getattr(layer, "data_format", None) for _, layer in layers_of(model)]
-    first = next((one for one in formats if one), keras.config.image_data_format())
-    return 1 if first == "channels_first" and rank > 2 else rank - 1
+    return 1 if rank > 2 and data_format_of(model) == "channels_first" else rank - 1
 
 
 def _lost(name: str, layer: Any, how: str) -> SymmetryError:

@@ -8,11 +8,10 @@ import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.keras.channels import channel_axis
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.made import again
 from symmetric_layers.keras.convert.rebuild import rebuilt
-from symmetric_layers.keras.convert.walk import is_network, layers_of
+from symmetric_layers.keras.convert.walk import is_network
 from symmetric_layers.keras.law import answers_of, deviations, difference
 
 ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (float32 is all that some layers know) below 1e-5
@@ -91,9 +90,9 @@ def refuse_other_shapes(old: Any, new: Any) -> None:
         )
 
 
-def law_error(model: Any, x: Any, axes: str, axis: int, training: bool) -> float:
-    """How far the model is from the law, relatively."""
-    rows = deviations(model, x, axes, None, lambda name: None, axis, training)
+def law_error(model: Any, x: Any, axes: str, axis: int) -> float:
+    """How far the model's answers are from the law, relatively, in evaluation mode."""
+    rows = deviations(model, x, axes, None, lambda name: None, axis, False)
     return max((row.relative for row in rows), default=0.0)
 
 
@@ -158,9 +157,3 @@ def _shaken(model: Any, x: Any, training: bool) -> dict[str, float]:
     straight = answers_of(model, x, training)
     shaken = answers_of(model, keras.tree.map_structure(shake, x), training)
     return {name: difference(answer, shaken[name])[1] for name, answer in straight.items()}
-
-
-def channels_of(model: Any) -> int:
-    """Where the model's pictures have their channels, -1 or 1."""
-    formats = [getattr(layer, "data_format", None) for _, layer in layers_of(model)]
-    return channel_axis(next((one for one in formats if one), keras.config.image_data_format()))

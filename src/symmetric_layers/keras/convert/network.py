@@ -5,11 +5,11 @@ from itertools import accumulate
 from typing import Any
 
 from symmetric_layers.errors import SymmetryError, yes_or_no
+from symmetric_layers.keras.channels import channel_axis
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, SEPARABLE
 from symmetric_layers.keras.convert.measure import (
     Report,
-    channels_of,
     law_error,
     random_input,
     randomised,
@@ -18,10 +18,8 @@ from symmetric_layers.keras.convert.measure import (
 )
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.surgeon import Surgeon
-from symmetric_layers.keras.convert.walk import layers_of, no_network
+from symmetric_layers.keras.convert.walk import data_format_of, is_ours, layers_of, no_network
 from symmetric_layers.letters import canonical_kind
-
-_OURS = "symmetric_layers."
 
 
 def equivariant(
@@ -90,11 +88,11 @@ def equivariant(
     refuse_other_shapes(model, new)
     if not measure:
         return new
-    axis = channels_of(model)
+    axis = channel_axis(data_format_of(model))
     if not kept:
         refuse_breach(new, x, kind, axis, report, follower)
     elif report is not None:
-        worst = law_error(randomised(new), x, kind, axis, False)
+        worst = law_error(randomised(new), x, kind, axis)
         report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
     return new
 
@@ -119,7 +117,7 @@ def _rank(model: Any) -> int:
 
 def _check(model: Any, kept: list[str]) -> None:
     found = list(layers_of(model))
-    ours = next((name for name, layer in found if type(layer).__module__.startswith(_OURS)), None)
+    ours = next((name for name, layer in found if is_ours(layer)), None)
     if ours is not None:
         raise SymmetryError(
             f"model: {ours!r} is a layer of this package already. Expected a network of ordinary layers. "

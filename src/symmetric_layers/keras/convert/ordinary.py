@@ -13,12 +13,12 @@ from symmetric_layers.keras.convert.kinds import CONVS, NORMS, pads_of
 from symmetric_layers.keras.convert.made import Made, copied, made_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense
 from symmetric_layers.keras.convert.rebuild import rebuilt
-from symmetric_layers.keras.convert.walk import article, layers_of, no_network
+from symmetric_layers.keras.convert.walk import article, is_ours, layers_of, no_network
+from symmetric_layers.keras.grid import is_lopsided
 from symmetric_layers.keras.invariant import OrbitDense
 from symmetric_layers.keras.mirrored import Mirrored
 from symmetric_layers.letters import LETTERS
 
-_OURS = "symmetric_layers."
 _ASKED = ("symmetry", "in_symmetry", "share_bias", "grid", "pads")
 
 
@@ -53,26 +53,22 @@ def desymmetrize(model: Any) -> Any:
     """
     no_network(model)
     names = {id(layer): name for name, layer in layers_of(model)}
-    if not any(_is_ours(layer) or _is_ours(_inside(layer)) for _, layer in layers_of(model)):
+    if not any(is_ours(layer) or is_ours(_inside(layer)) for _, layer in layers_of(model)):
         raise SymmetryError(
             "model: no layer of this package is in it. Expected symmetric layers. Nothing is left to be done."
         )
     for name, layer in layers_of(model):
-        if not _is_ours(layer) and _is_ours(_inside(layer)):
+        if not is_ours(layer) and is_ours(_inside(layer)):
             raise SymmetryError(
                 f"model: {name!r} wraps a layer of this package. Expected symmetric layers that stand by themselves. "
                 "Take it out of the part that is converted."
             )
-    return rebuilt(model, lambda layer: _ordinary(names[id(layer)], layer) if _is_ours(layer) else None)
+    return rebuilt(model, lambda layer: _ordinary(names[id(layer)], layer) if is_ours(layer) else None)
 
 
 def _inside(layer: Any) -> Any:
     """What a wrapper of the host holds."""
     return layer.layer if isinstance(layer, layers.Wrapper) else None
-
-
-def _is_ours(layer: Any) -> bool:
-    return type(layer).__module__.startswith(_OURS)
 
 
 def _ordinary(name: str, layer: Any) -> Made:
@@ -208,10 +204,5 @@ def _operator(name: str, layer: Any) -> Made:
 
 def _fits(pool: Any, positions: Any) -> bool:
     """Whether the windows of a pool lie alike from both sides."""
-    for size, window, stride in zip(positions, pool.pool_size, pool.strides, strict=True):
-        if size is None:
-            return False
-        total = max((-(-size // stride) - 1) * stride + window - size, 0) if pool.padding == "same" else 0
-        if total % 2 or (size + total - window) % stride:
-            return False
-    return True
+    windows = zip(positions, pool.pool_size, pool.strides, strict=True)
+    return None not in positions and not any(is_lopsided(pool.padding, *axis) for axis in windows)

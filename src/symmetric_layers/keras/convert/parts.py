@@ -87,9 +87,8 @@ class _Padded(Running):
         self.pads = tuple((int(before), int(after)) for before, after in pads)
 
     def _run(self, inputs: Any, kernel: Any) -> Any:
-        channels = [(0, 0)]
-        last = self.data_format == "channels_last"
-        pads = [(0, 0), *self.pads, *channels] if last else [(0, 0), *channels, *self.pads]
+        pads = [(0, 0), *self.pads]
+        pads.insert(len(pads) if self.data_format == "channels_last" else 1, (0, 0))
         return super()._run(ops.pad(inputs, pads), kernel)
 
     def _crooked(self, sizes: Sequence[int | None]) -> str:

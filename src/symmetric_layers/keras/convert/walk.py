@@ -54,6 +54,17 @@ def layers_of(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + layer.name, layer
 
 
+def data_format_of(model: Any) -> str:
+    """Where a model has the channels of its pictures: where the first layer that says so has them."""
+    formats = (getattr(layer, "data_format", None) for _, layer in layers_of(model))
+    return next((one for one in formats if one), keras.config.image_data_format())
+
+
+def is_ours(layer: Any) -> bool:
+    """Whether a layer is one of this package."""
+    return type(layer).__module__.startswith("symmetric_layers.")
+
+
 def unreadable(name: str, layer: Any) -> None:
     """Refuses a layer whose kernel is not simply its own."""
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
