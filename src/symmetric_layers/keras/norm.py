@@ -1,49 +1,22 @@
 """Normalisation that treats the members of an orbit as one channel seen several times."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
-from symmetric_layers.errors import SymmetryError, whole_number
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.groups import keep_groups_whole
-from symmetric_layers.keras.channels import expand_bias, per_block, plain
+from symmetric_layers.keras.arranged import Arranged, Symmetry
+from symmetric_layers.keras.channels import expand_bias, per_block
 from symmetric_layers.keras.initial import Representatives
 from symmetric_layers.keras.written import Written
-from symmetric_layers.letters import LETTERS
-from symmetric_layers.orbits import Block, Plan, plan
-
-if TYPE_CHECKING:
-    from keras.layers import Layer as _Host
-else:
-    _Host = object
-
-_Symmetry = Mapping[str, int | str] | None
-
-
-class _Orbits(_Host):
-    """What all norms of orbits share: the arrangement, known from when the layer is built."""
-
-    plan: Plan
-    _axis: int
-
-    def __init__(self, *arguments: Any, symmetry: _Symmetry = None, **others: Any) -> None:
-        given = plain("symmetry", symmetry)
-        super().__init__(*arguments, **others)
-        self.symmetry = given
-
-    def _arrange(self, input_shape: Sequence[int | None], axis: int) -> None:
-        """Learns how the channels are arranged; refused where they do not fit."""
-        self.plan = plan(self.symmetry, whole_number("input channels", input_shape[axis], 1), len(LETTERS))
-
-    def get_config(self) -> dict[str, Any]:
-        """The host's config, and what was asked for beyond it."""
-        return {**super().get_config(), "symmetry": None if self.symmetry is None else dict(self.symmetry)}
+from symmetric_layers.orbits import Block
 
 
 @keras.saving.register_keras_serializable(package="symmetric_layers")
-class OrbitBatchNormalization(_Orbits, keras.layers.BatchNormalization):
+class OrbitBatchNormalization(Arranged, keras.layers.BatchNormalization):
     """`BatchNormalization` for channels that are orbits: statistics and affine terms are shared within each orbit.
 
     An ordinary batch norm gives a filter and its mirror different scales, and the answer no longer mirrors. Here an
@@ -73,7 +46,7 @@ class OrbitBatchNormalization(_Orbits, keras.layers.BatchNormalization):
         ((5, 28, 28, 16), (12,))
     """
 
-    def __init__(self, *arguments: Any, symmetry: _Symmetry = None, **others: Any) -> None:
+    def __init__(self, *arguments: Any, symmetry: Symmetry = None, **others: Any) -> None:
         super().__init__(*arguments, symmetry=symmetry, **others)
         if self.symmetry and getattr(self, "renorm", False):
             raise SymmetryError(
@@ -139,7 +112,7 @@ class OrbitBatchNormalization(_Orbits, keras.layers.BatchNormalization):
         return per_block(per_channel, self.plan, -1, joined)
 
 
-class _SharedAffine(_Orbits):
+class _SharedAffine(Arranged):
     """Norms whose statistics go where the channels go; only what is learnt has to be shared within orbits."""
 
     _host: type
@@ -187,7 +160,7 @@ class OrbitLayerNormalization(_SharedAffine, keras.layers.LayerNormalization):
 
     _host = keras.layers.LayerNormalization
 
-    def __init__(self, *arguments: Any, symmetry: _Symmetry = None, **others: Any) -> None:
+    def __init__(self, *arguments: Any, symmetry: Symmetry = None, **others: Any) -> None:
         super().__init__(*arguments, symmetry=symmetry, **others)
         if self.symmetry and not isinstance(self.axis, int) and len(self.axis) != 1:
             raise SymmetryError(

@@ -11,12 +11,12 @@ import symmetric_layers.keras.convert.parts as parts
 import symmetric_layers.keras.invariant as invariant
 import symmetric_layers.keras.norm as norm
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.arranged import Symmetry
 from symmetric_layers.keras.convert.kinds import pads_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense, long_axis
 from symmetric_layers.keras.convert.walk import article
 from symmetric_layers.keras.mirrored import Mirrored
 
-Symmetry = Mapping[str, int | str] | None
 Made = tuple[Any, Callable[[], None]]  # a new layer, and what gives it its numbers once it is built
 
 _NORMS: dict[type, Any] = {
@@ -186,7 +186,7 @@ def orbit_prelu(old: Any, symmetry: Symmetry) -> Made:
 
 def shared(old: Any, symmetry: Symmetry) -> Made:
     """A layer of somebody's own whose numbers for each channel orbits share."""
-    new = OrbitShared(again(old), symmetry, name=old.name, dtype=old.dtype_policy)
+    new = OrbitShared(again(old), symmetry=symmetry, name=old.name, dtype=old.dtype_policy)
     new.trainable = old.trainable
 
     def fill() -> None:

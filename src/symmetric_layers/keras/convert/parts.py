@@ -1,11 +1,12 @@
 """What a converted network needs beside layers: dense layers between orbits, slopes that orbits share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from symmetric_layers.keras.arranged import Arranged, Symmetry
 from symmetric_layers.keras.bank import expand_kernel
 from symmetric_layers.keras.channels import expand_bias, plain, spread
 from symmetric_layers.keras.conv import SymmetricConv1D, SymmetricConv2D, SymmetricConv3D
@@ -14,8 +15,6 @@ from symmetric_layers.keras.running import Running
 from symmetric_layers.keras.written import Written
 from symmetric_layers.letters import LETTERS, letters_where
 from symmetric_layers.orbits import Plan, plan
-
-_Symmetry = Mapping[str, int | str] | None
 
 
 @keras.saving.register_keras_serializable(package="symmetric_layers")
@@ -38,7 +37,7 @@ class SymmetricDense(keras.layers.Dense):
 
     plan: Plan
 
-    def __init__(self, units: int, *arguments: Any, symmetry: _Symmetry, in_symmetry: _Symmetry, **others: Any) -> None:
+    def __init__(self, units: int, *arguments: Any, symmetry: Symmetry, in_symmetry: Symmetry, **others: Any) -> None:
         given = plain("symmetry", symmetry), plain("in_symmetry", in_symmetry)
         super().__init__(units, *arguments, **others)
         self.symmetry, self.in_symmetry = given
@@ -138,7 +137,7 @@ class PaddedSymmetricConv3D(_Padded, SymmetricConv3D):
 
 
 @keras.saving.register_keras_serializable(package="symmetric_layers")
-class OrbitPReLU(keras.layers.PReLU):
+class OrbitPReLU(Arranged, keras.layers.PReLU):
     """`PReLU` whose slopes are shared within each orbit of channels, and over all positions.
 
     Equivalent to: a `PReLU` whose `alpha` is equal within each orbit.
@@ -153,20 +152,12 @@ class OrbitPReLU(keras.layers.PReLU):
         alpha: one slope per orbit and free channel, 1 along all other axes.
     """
 
-    plan: Plan
-
-    def __init__(self, *arguments: Any, symmetry: _Symmetry, **others: Any) -> None:
-        given = plain("symmetry", symmetry)
-        super().__init__(*arguments, **others)
-        self.symmetry = given
-
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes one slope per orbit."""
         shared = {axis % len(input_shape) for axis in self.shared_axes or []}
         own = [axis for axis in range(1, len(input_shape)) if axis not in shared]
         self._axis = next((axis for axis in own if input_shape[axis] != 1), own[-1])
-        channels: Any = input_shape[self._axis]
-        self.plan = plan(self.symmetry, channels, len(LETTERS))
+        self._arrange(input_shape, self._axis)
         super().build(input_shape)
 
     def add_weight(self, shape: Any = None, initializer: Any = None, *arguments: Any, **others: Any) -> Any:
@@ -181,13 +172,9 @@ class OrbitPReLU(keras.layers.PReLU):
         full = spread(self.alpha, self.plan, self._axis - 1)
         return call(Written(self, alpha=full), inputs)
 
-    def get_config(self) -> dict[str, Any]:
-        """The host's config, and what was asked for beyond it."""
-        return {**super().get_config(), "symmetry": self.symmetry and dict(self.symmetry)}
-
 
 @keras.saving.register_keras_serializable(package="symmetric_layers")
-class OrbitShared(keras.layers.Wrapper):
+class OrbitShared(Arranged, keras.layers.Wrapper):
     """A layer of somebody's own whose numbers for each channel are shared within orbits: the layer scale of a ConvNeXt.
 
     Equivalent to: the layer, with weights that are equal within each orbit.
@@ -203,13 +190,6 @@ class OrbitShared(keras.layers.Wrapper):
     Attributes:
         stored: by the names of the layer's attributes, one number per orbit and free channel.
     """
-
-    plan: Plan
-
-    def __init__(self, layer: Any, symmetry: _Symmetry, **others: Any) -> None:
-        given = plain("symmetry", symmetry)
-        super().__init__(layer, **others)
-        self.symmetry = given
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes one number per orbit, from how the layer makes its own."""
@@ -245,10 +225,6 @@ class OrbitShared(keras.layers.Wrapper):
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """That of the input."""
         return tuple(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {**super().get_config(), "symmetry": self.symmetry and dict(self.symmetry)}
 
 
 def long_axis(weight: Any) -> int | None:
