@@ -24,7 +24,7 @@ LAW = {
     "torch.kernels.triton": ({"torch.kernels"}, {"torch", "triton"}),
     "torch": ({"counts", "errors", "groups", "letters", "orbits", "sets", "torch.kernels"}, {"networkx", "torch"}),
     "keras": ({"counts", "errors", "groups", "inputs", "letters", "orbits", "sets"}, {"keras"}),
-    "flax": ({"counts", "errors", "groups", "inputs", "letters", "orbits"}, {"flax", "jax"}),
+    "flax": ({"counts", "errors", "groups", "inputs", "letters", "orbits", "sets"}, {"flax", "jax", "numpy"}),
     "tf1": ({"counts", "errors", "letters", "orbits"}, {"tensorflow"}),
     "compare": (
         {"front door", "errors", "letters", "orbits", "torch"},

@@ -1,7 +1,7 @@
 """Convolutions whose filters come in mirror-image orbits: drop-in subclasses of those of `flax.nnx`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flax import nnx
 from jax import Array
@@ -15,16 +15,11 @@ from symmetric_layers.flax.written import Values, Written
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
 
-if TYPE_CHECKING:
-    from flax.nnx import Module as _Host
-else:
-    _Host = object
-
 Sizes = int | Iterable[int]
 _Symmetry = Mapping[str, int | str] | None
 
 
-class _Symmetric(_Host):
+class _Symmetric(nnx.Module):
     """What all symmetric convolutions share: what is stored, how it starts, and what is derived from it."""
 
     kernel: nnx.Param

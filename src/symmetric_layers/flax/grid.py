@@ -21,9 +21,9 @@ Run = Callable[[Array, Array, int], Array]  # pictures, filters and groups to an
 
 def lopsided(layer: Any, sizes: Sequence[int]) -> str:
     """The letters along which an `nnx.Conv`'s grid is not its own mirror image, for pictures of these sizes."""
-    reaches = _reaches(layer)
+    reaches = reaches_of(layer)
     strides, spread = each(layer.strides, reaches), each(layer.input_dilation, reaches)
-    pads = _pads(layer, sizes, reaches, strides)
+    pads = pads_of(layer, sizes, reaches, strides)
     spaced = [(n - 1) * d + 1 for n, d in zip(sizes, spread, strict=True)]
     return letters_where(
         before != after or (n + before + after - reach) % stride != 0
@@ -33,7 +33,7 @@ def lopsided(layer: Any, sizes: Sequence[int]) -> str:
 
 def lopsided_transposed(layer: Any) -> str:
     """The letters along which an `nnx.ConvTranspose` cuts off (or adds) more on one side than on the other."""
-    reaches = _reaches(layer)
+    reaches = reaches_of(layer)
     if layer.padding == "SAME":  # `lax.conv_transpose` pads reach + stride - 2 in all
         geometry = zip(reaches, each(layer.strides, reaches), strict=True)
         return letters_where(stride > reach or (reach + stride) % 2 == 1 for reach, stride in geometry)
@@ -121,14 +121,14 @@ def _side_by_side(answers: dict[tuple[str, str], Array], block: Block, crooked: 
     return ordered.reshape(*ordered.shape[: lead - 1], block.filters)
 
 
-def _reaches(layer: Any) -> list[int]:
+def reaches_of(layer: Any) -> list[int]:
     """How many pixels a filter spans along each axis."""
     return [
         d * (k - 1) + 1 for k, d in zip(layer.kernel_size, each(layer.kernel_dilation, layer.kernel_size), strict=True)
     ]
 
 
-def _pads(layer: Any, sizes: Sequence[int], reaches: list[int], strides: Sequence[int]) -> Sequence[tuple[int, int]]:
+def pads_of(layer: Any, sizes: Sequence[int], reaches: list[int], strides: Sequence[int]) -> Sequence[tuple[int, int]]:
     """What the host adds before and after the pixels along each axis."""
     if layer.padding in ("CIRCULAR", "REFLECT"):
         return [((reach - 1) // 2, reach // 2) for reach in reaches]

@@ -1,7 +1,7 @@
 """Normalisation that treats the members of an orbit as one channel seen several times."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,11 +14,6 @@ from symmetric_layers.flax.statistics import moments
 from symmetric_layers.flax.written import Values, Written
 from symmetric_layers.groups import keep_groups_whole
 from symmetric_layers.orbits import Plan
-
-if TYPE_CHECKING:
-    from flax.nnx import InstanceNorm as _Host
-else:
-    _Host = object
 
 _Symmetry = Mapping[str, int | str] | None
 
@@ -98,10 +93,10 @@ class OrbitBatchNorm(nnx.BatchNorm):
             tracked[...] = lax.stop_gradient(followed).astype(tracked.dtype)
 
 
-class _SharedAffine(_Host):
+class _SharedAffine(nnx.Module):
     """Norms whose statistics go where the channels go; only what is learnt has to be shared within orbits."""
 
-    _host: type
+    _host: Any
     plan: Plan
 
     def __init__(
@@ -119,7 +114,7 @@ class _SharedAffine(_Host):
             "scale_init": representatives(scale_init, bank, -1),
             "bias_init": representatives(bias_init, bank, -1),
         }
-        super().__init__(num_features, *arguments, rngs=rngs, **starts, **others)
+        self._host.__init__(self, num_features, *arguments, rngs=rngs, **starts, **others)
         self.plan = bank
 
     def __call__(self, x: Array, *, mask: Array | None = None) -> Array:

@@ -1,0 +1,217 @@
+"""Follows the channels of a model through its graph: which of them meet, where they come from, where they go.
+
+Every array carries a mark: which axis counts its channels, and which set of channels these belong to. Channels that
+are added, multiplied or concatenated belong to one set; a set that holds an input or an answer of the model is plain,
+every other one may be orbits.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.flax.convert.kinds import KNOWN, WEIGHS, is_layer
+from symmetric_layers.flax.convert.marks import Marks
+from symmetric_layers.flax.convert.moves import MOVES
+from symmetric_layers.flax.convert.spied import FUNCTION, host_of
+from symmetric_layers.flax.convert.steps import (
+    ALONE,
+    INNER,
+    WEIGHTS,
+    crooked,
+    crooked_along,
+    lost,
+    strange,
+    weighty,
+)
+from symmetric_layers.flax.convert.traced import Traced
+from symmetric_layers.sets import Mark
+
+
+class Follower:
+    """What one model does with its channels; `follow` fills it, once per mode of the model.
+
+    Args:
+        modules: the model's modules by their names.
+        kind: the letters along which the model is to mirror.
+        kept: whether what has this name stays ordinary.
+
+    Attributes:
+        reads, writes: by the name of a layer: the sets of channels that it met, and the one that it makes.
+        channels: by the name of a layer: how many channels it read.
+        vectors: by the name of a variable outside of layers with one number for each channel: its set, and the axis.
+        operators: by the name of a function that a module calls: the sets of what lies otherwise in the mirror there.
+    """
+
+    def __init__(self, modules: Mapping[str, Any], kind: str, kept: Callable[[str], bool]) -> None:
+        self.reads: dict[str, list[int]] = {}
+        self.writes: dict[str, int] = {}
+        self.channels: dict[str, int] = {}
+        self.vectors: dict[str, tuple[int, int]] = {}
+        self.operators: dict[str, list[int]] = {}
+        self._marks = Marks()
+        self._modules, self._kind, self._kept = modules, kind, kept
+        self._answers: dict[str, tuple[Mark, int]] = {}
+        self._variables: dict[str, int] = {}
+
+    def follow(self, graph: Traced) -> None:
+        """Takes notes of a graph."""
+        marks, jaxpr = self._marks, graph.jaxpr.jaxpr
+        marks.forget()
+        count = len(graph.variables)
+        for name, var in zip(graph.variables, jaxpr.invars[:count], strict=True):
+            self._variable(name, var)
+        for var in jaxpr.invars[count:]:
+            source, axes = marks.sets.new(plain=True), len(var.aval.shape)
+            marks.inputs.add(source)
+            marks.put(var, Mark(source, axes - 1 if axes > 1 else None), "")
+        self._through(jaxpr)
+        for var in jaxpr.outvars:
+            mark = marks.of(var)
+            if mark is not None:
+                marks.sets.make_plain(mark.source)
+
+    def check(self) -> None:
+        """Refuses what orbits cannot go through, once it is known which channels are orbits."""
+        self._marks.check(self._kind)
+
+    def is_plain(self, name: str) -> bool:
+        """Whether a layer meets plain channels. Refuses a layer that meets both sorts."""
+        met = {self._marks.sets.is_plain(source) for source in self.reads.get(name, [])}
+        if len(met) > 1:
+            raise SymmetryError(
+                f"model: {name!r} is used both on pictures and on orbits. Expected one of both. "
+                "Use two layers, one for each."
+            )
+        return met != {False}
+
+    def answers_plain(self, name: str) -> bool:
+        """Whether a layer makes plain channels."""
+        return self._marks.sets.is_plain(self.writes[name])
+
+    def are_orbits(self, sources: Iterable[int]) -> bool:
+        """Whether any of these channels are orbits."""
+        return any(not self._marks.sets.is_plain(source) for source in sources)
+
+    def arranged(self, name: str, kind: str) -> dict[str, str] | None:
+        """How the channels are arranged that a layer answers; None where they are ordinary."""
+        mark, _ = self._answers[name]
+        return {kind: "100%"} if mark.dim is not None and self.are_orbits([mark.source]) else None
+
+    def shows(self, name: str, axes: int) -> bool:
+        """Whether what a layer answers can be held beside the law: maps or vectors with their channels last."""
+        mark, own = self._answers.get(name, (None, 0))
+        return mark is not None and mark.dim == own - 1 and own in (2, axes)
+
+    def _variable(self, name: str, var: Any) -> None:
+        """A variable: of one that no layer reads as a whole, one number may belong to each channel."""
+        long = [axis for axis, size in enumerate(var.aval.shape) if size > 1]
+        source = self._variables.setdefault(name, self._marks.sets.new())
+        owner = self._modules.get(name.rpartition(".")[0])
+        if len(long) == 1 and not (owner is not None and is_layer(owner)):
+            self.vectors[name] = source, long[0]
+            self._marks.put(var, Mark(source, long[0]), "")
+        elif long:
+            self._marks.put(var, Mark(source, None, WEIGHTS + name), "")
+
+    def _through(self, jaxpr: Any) -> None:
+        for eqn in jaxpr.eqns:
+            known = [var for var in eqn.invars if self._marks.of(var) is not None]
+            if known:
+                self._step(eqn, next(filter(None, map(self._marks.place, known)), ""))
+
+    def _step(self, eqn: Any, place: str) -> None:
+        sort = eqn.primitive.name
+        if sort == "layer":
+            self._layer(eqn, eqn.params["name"], place)
+        elif sort == "place":
+            self._enter(eqn, eqn.params["name"])
+        elif sort in INNER:
+            self._inside(eqn)
+        elif sort in MOVES:
+            self._refuse_crooked(eqn, place)
+            MOVES[sort](self._marks, eqn, place)
+        elif sort in ALONE:
+            self._combine(eqn, place)
+        else:
+            self._unknown(eqn, place)
+
+    def _layer(self, eqn: Any, name: str, place: str) -> None:
+        module, picture, (answer,) = self._modules[name], eqn.invars[0], eqn.outvars
+        marks, known, weighs = self._marks, host_of(module, KNOWN), host_of(module, WEIGHS)
+        mark = marks.of(picture) or marks.none()
+        if mark.lost or mark.dim not in (None, len(picture.aval.shape) - 1):
+            marks.refuse(mark, lost(name, type(module).__name__, mark.lost or "an exchange of axes"))
+        if not known:
+            marks.refuse(mark, strange(name, type(module).__name__))
+        self.reads.setdefault(name, []).append(mark.source)
+        self.channels[name] = picture.aval.shape[-1]
+        if self._kept(name):
+            marks.sets.make_plain(mark.source)
+        if weighs or not known:
+            if name not in self.writes:
+                self.writes[name] = marks.sets.new(plain=not known or self._kept(name))
+            mark = Mark(self.writes[name], len(answer.aval.shape) - 1)
+        marks.put(answer, mark, place)
+        self._answers[name] = mark, len(answer.aval.shape)
+
+    def _enter(self, eqn: Any, name: str) -> None:
+        mark = self._marks.of(eqn.invars[0])
+        if mark is not None and self._kept(name):
+            self._marks.sets.make_plain(mark.source)
+        self._marks.put(eqn.outvars[0], mark, name)
+
+    def _inside(self, eqn: Any) -> None:
+        marks, inner = self._marks, next(filter(None, map(_graph, eqn.params.values())))
+        for var, seen in zip(eqn.invars, inner.invars, strict=True):
+            marks.put(seen, marks.of(var), marks.place(var))
+        self._through(inner)
+        for var, found in zip(eqn.outvars, inner.outvars, strict=True):
+            marks.put(var, marks.of(found), marks.place(found))
+
+    def _refuse_crooked(self, eqn: Any, place: str) -> None:
+        """Notes what lies otherwise in the mirror: of functions that are attributes, mirrors can be made."""
+        var = eqn.invars[0]
+        mark, shape = self._marks.of(var), var.aval.shape
+        if mark is None or mark.dim != len(shape) - 1 or not crooked_along(eqn, shape, self._kind):
+            return
+        if place.endswith(FUNCTION):
+            self.operators.setdefault(place, []).append(mark.source)
+        else:
+            self._marks.refuse(mark, crooked(place, eqn.primitive.name))
+
+    def _combine(self, eqn: Any, place: str) -> None:
+        """Arrays that are combined number by number: their channels belong together."""
+        marks, shape = self._marks, eqn.outvars[0].aval.shape
+        marked = [var for var in eqn.invars if marks.of(var) is not None]
+        known: list[Any] = [(var.aval.shape, marks.of(var)) for var in marked]
+        known.sort(key=lambda one: (one[1].dim is None or one[0][one[1].dim] != shape[one[1].dim], -math.prod(one[0])))
+        lead, how = known[0][1], next((mark.lost for _, mark in known if mark.lost), "")
+        for own, mark in known[1:]:
+            if mark.dim is None or lead.dim is None:
+                continue
+            if mark.dim != lead.dim:
+                for one in (mark, lead):
+                    marks.refuse(one, lost(place, "", "an exchange of axes"))
+            elif own[mark.dim] == shape[mark.dim]:
+                marks.sets.join(lead.source, mark.source)
+            else:  # one number for all channels
+                marks.sets.make_plain(mark.source)
+        if how.startswith(WEIGHTS) and lead.dim is not None:
+            marks.refuse(lead, weighty(place, how))
+        for var in eqn.outvars:
+            marks.put(var, marks.loses(lead, how) if how else lead, place)
+
+    def _unknown(self, eqn: Any, place: str) -> None:
+        """A step of which nothing is known: channels end there."""
+        found = self._marks.known(eqn)
+        for mark in found[1:]:
+            self._marks.sets.join(found[0].source, mark.source)
+        for var in eqn.outvars:
+            self._marks.put(var, self._marks.loses(found[0], eqn.primitive.name), place)
+
+
+def _graph(value: Any) -> Any:
+    """The graph inside of a step; None for its other parameters."""
+    value = getattr(value, "jaxpr", value)
+    return value if hasattr(value, "eqns") else None

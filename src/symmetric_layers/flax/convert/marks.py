@@ -1,0 +1,96 @@
+"""The marks of the arrays in a graph, what is refused if channels turn out to be orbits, and where they are cut."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.letters import orbit_size
+from symmetric_layers.sets import Mark, Sets
+
+
+class Marks:
+    """What is known of every array of a graph."""
+
+    def __init__(self) -> None:
+        self.sets = Sets()
+        self.inputs: set[int] = set()
+        self._marks: dict[Any, Mark] = {}
+        self._places: dict[Any, str] = {}
+        self._faults: list[tuple[int, SymmetryError]] = []
+        self._joined: list[tuple[str, int, int]] = []
+        self._cuts: list[tuple[str, int, int]] = []
+
+    def forget(self) -> None:
+        """Another graph begins; what is known of sets stays known."""
+        self._marks, self._places = {}, {}
+
+    def of(self, var: Any) -> Mark | None:
+        """What is known of an array."""
+        return None if _is_number(var) else self._marks.get(var)
+
+    def known(self, eqn: Any) -> list[Mark]:
+        """What is known of the arrays that a step reads."""
+        return [mark for mark in map(self.of, eqn.invars) if mark is not None]
+
+    def place(self, var: Any) -> str:
+        """The name of the module or function in which an array is computed."""
+        return "" if _is_number(var) else self._places.get(var, "")
+
+    def put(self, var: Any, mark: Mark | None, place: str) -> None:
+        """What is known of an array from here on."""
+        self._marks.pop(var, None)
+        if mark is not None:
+            self._marks[var], self._places[var] = mark, place
+
+    def loses(self, mark: Mark, how: str) -> Mark:
+        """Channels that cannot be followed any further."""
+        return Mark(mark.source, None, mark.lost or how)
+
+    def none(self) -> Mark:
+        """An array without channels: it mirrors with the picture, and no exchange of channels changes it."""
+        return Mark(self.sets.new(plain=True), None)
+
+    def refuse(self, mark: Mark, fault: SymmetryError) -> None:
+        """Refuses this, if the channels are orbits."""
+        self._faults.append((mark.source, fault))
+
+    def cut(self, mark: Mark, place: str, channel: int) -> None:
+        """Channels are cut here."""
+        self._cuts.append((place, mark.source, channel))
+
+    def beside(self, marks: Sequence[Mark], place: str, axis: int) -> Mark:
+        """Arrays that are laid side by side along an axis."""
+        own = [mark for mark in marks if mark.source not in self.inputs]
+        first = next((mark for mark in [*own, *marks] if mark.dim is not None), marks[0])
+        for mark in marks:
+            if mark.dim == axis and (mark.source in self.inputs) != (first.source in self.inputs):
+                self._joined.append((place, mark.source, first.source))
+            elif mark.dim is not None or mark.lost or first.dim == axis:
+                self.sets.join(first.source, mark.source)
+        return Mark(first.source, first.dim, next((mark.lost for mark in marks if mark.lost), ""))
+
+    def check(self, kind: str) -> None:
+        """Refuses what orbits cannot go through, once it is known which channels are orbits."""
+        for name, picture, other in self._joined:
+            if not self.sets.is_plain(other):
+                raise SymmetryError(
+                    f"model: {name or 'its call'!r} concatenates an input of the model with channels of layers. "
+                    "Expected one sort of channels. Put a convolution between the input and the concatenation, or keep "
+                    "that part ordinary with keep."
+                )
+            self.sets.join(picture, other)
+        for source, fault in self._faults:
+            if not self.sets.is_plain(source):
+                raise fault
+        size = orbit_size(kind)
+        for name, source, channel in self._cuts:
+            if channel % size and not self.sets.is_plain(source):
+                raise SymmetryError(
+                    f"model: {name or 'its call'!r} cuts channels at {channel}, which tears orbits of {kind!r} apart. "
+                    f"Expected a multiple of {size}. Cut elsewhere, or keep that part ordinary with keep."
+                )
+
+
+def _is_number(var: Any) -> bool:
+    """Whether an array is a number that stands in the graph itself."""
+    return hasattr(var, "val")

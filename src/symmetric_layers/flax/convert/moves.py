@@ -1,0 +1,215 @@
+"""Where the channels are after each step that sends numbers elsewhere, or takes several together."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from symmetric_layers.flax.convert.marks import Marks
+from symmetric_layers.flax.convert.steps import WEIGHTS, lost, weighty
+from symmetric_layers.sets import Mark
+
+Move = Callable[[Marks, Any, str], None]
+
+
+def _reshape(marks: Marks, eqn: Any, place: str) -> None:
+    (var, *_), (answer,) = eqn.invars, eqn.outvars
+    mark, old, new = marks.of(var), var.aval.shape, answer.aval.shape
+    if mark is None or mark.dim is None:
+        marks.put(answer, mark, place)
+        return
+    before = math.prod(old[: mark.dim])
+    fits = [axis for axis, size in enumerate(new) if size == old[mark.dim] and math.prod(new[:axis]) == before]
+    marks.put(answer, mark._replace(dim=fits[-1]) if fits else marks.loses(mark, "reshape"), place)
+
+
+def _broadcast(marks: Marks, eqn: Any, place: str) -> None:
+    (var, *_), (answer,) = eqn.invars, eqn.outvars
+    mark = marks.of(var)
+    if mark is not None and mark.dim is not None:
+        dim = eqn.params["broadcast_dimensions"][mark.dim]
+        if var.aval.shape[mark.dim] != answer.aval.shape[dim]:  # one number for all channels
+            marks.sets.make_plain(mark.source)
+            mark = Mark(mark.source, None)
+        else:
+            mark = mark._replace(dim=dim)
+    marks.put(answer, mark, place)
+
+
+def _transpose(marks: Marks, eqn: Any, place: str) -> None:
+    mark = marks.of(eqn.invars[0])
+    order = list(eqn.params["permutation"])
+    dim = None if mark is None or mark.dim is None else order.index(mark.dim)
+    marks.put(eqn.outvars[0], mark and mark._replace(dim=dim), place)
+
+
+def _without(axes: Sequence[int], dim: int) -> int:
+    """Where an axis stands when others are gone."""
+    return dim - sum(axis < dim for axis in axes)
+
+
+def _squeeze(marks: Marks, eqn: Any, place: str) -> None:
+    mark, axes = marks.of(eqn.invars[0]), eqn.params["dimensions"]
+    if mark is not None and mark.dim is not None:
+        mark = mark._replace(dim=None if mark.dim in axes else _without(axes, mark.dim))
+    marks.put(eqn.outvars[0], mark, place)
+
+
+def _reduce(marks: Marks, eqn: Any, place: str) -> None:
+    axes, chooses = eqn.params["axes"], eqn.primitive.name.startswith("arg")
+    for var, answer in zip(eqn.invars, eqn.outvars, strict=False):
+        mark = marks.of(var)
+        if mark is None or mark.dim is None:
+            pass
+        elif mark.dim not in axes:
+            mark = mark._replace(dim=_without(axes, mark.dim))
+        else:
+            mark = marks.loses(mark, eqn.primitive.name) if chooses else marks.none()
+        marks.put(answer, mark, place)
+
+
+def _along(param: str, default: int = -1) -> Move:
+    """Steps along one axis, which is not to be that of the channels."""
+
+    def move(marks: Marks, eqn: Any, place: str) -> None:
+        axis = eqn.params.get(param, default)
+        for var, answer in zip(eqn.invars, _padded(eqn.outvars, len(eqn.invars)), strict=False):
+            mark = marks.of(var)
+            if mark is not None and mark.dim == axis % len(var.aval.shape):
+                mark = marks.loses(mark, eqn.primitive.name)
+            marks.put(answer, mark, place)
+
+    return move
+
+
+def _padded(found: Sequence[Any], count: int) -> list[Any]:
+    return [*found, *[found[-1]] * (count - len(found))]
+
+
+def _top(marks: Marks, eqn: Any, place: str) -> None:
+    mark = marks.of(eqn.invars[0])
+    if mark is not None and mark.dim == len(eqn.invars[0].aval.shape) - 1:
+        mark = marks.loses(mark, "top_k")
+    for answer in eqn.outvars:
+        marks.put(answer, mark, place)
+
+
+def _untouched(touched: Callable[[Any, int], bool]) -> Move:
+    """Steps that leave every axis where it is; `touched` says whether they do something along that of the channels."""
+
+    def move(marks: Marks, eqn: Any, place: str) -> None:
+        mark = marks.of(eqn.invars[0])
+        if mark is not None and mark.dim is not None and touched(eqn, mark.dim):
+            mark = marks.loses(mark, eqn.primitive.name)
+        marks.put(eqn.outvars[0], mark, place)
+
+    return move
+
+
+def _slice(marks: Marks, eqn: Any, place: str) -> None:
+    (var,), (answer,), mark = eqn.invars, eqn.outvars, marks.of(eqn.invars[0])
+    if mark is not None and mark.dim is not None:
+        dim, steps = mark.dim, eqn.params["strides"]
+        if steps is not None and steps[dim] != 1:
+            mark = marks.loses(mark, "slice")
+        elif var.aval.shape != answer.aval.shape:
+            marks.cut(mark, place, eqn.params["start_indices"][dim])
+            marks.cut(mark, place, eqn.params["limit_indices"][dim])
+    marks.put(answer, mark, place)
+
+
+def _split(marks: Marks, eqn: Any, place: str) -> None:
+    mark, start = marks.of(eqn.invars[0]), 0
+    for answer, size in zip(eqn.outvars, eqn.params["sizes"], strict=True):
+        start += size
+        if mark is not None and mark.dim == eqn.params["axis"]:
+            marks.cut(mark, place, start)
+        marks.put(answer, mark, place)
+
+
+def _concatenate(marks: Marks, eqn: Any, place: str) -> None:
+    found = marks.known(eqn)
+    marks.put(eqn.outvars[0], marks.beside(found, place, eqn.params["dimension"]), place)
+
+
+def _stack(marks: Marks, eqn: Any, place: str) -> None:
+    found = marks.known(eqn)
+    mark = marks.beside(found, place, -1)
+    dim = None if mark.dim is None else mark.dim + (eqn.params["axis"] <= mark.dim)
+    marks.put(eqn.outvars[0], mark._replace(dim=dim), place)
+
+
+def _gather(marks: Marks, eqn: Any, place: str) -> None:
+    """Picks along some axes; those that are taken whole keep their order."""
+    (var, *_), (answer,), how = eqn.invars, eqn.outvars, eqn.params["dimension_numbers"]
+    mark = marks.of(var)
+    if mark is not None and mark.dim is not None:
+        batch = tuple(getattr(how, "operand_batching_dims", ()))
+        left = [axis for axis in range(len(var.aval.shape)) if axis not in (*how.collapsed_slice_dims, *batch)]
+        whole = eqn.params["slice_sizes"][mark.dim] == var.aval.shape[mark.dim] and mark.dim in left
+        mark = mark._replace(dim=how.offset_dims[left.index(mark.dim)]) if whole else marks.loses(mark, "an index")
+    marks.put(answer, mark, place)
+
+
+def _convolve(marks: Marks, eqn: Any, place: str) -> None:
+    found = marks.known(eqn)
+    for mark in found:
+        marks.refuse(mark, weighty(place, next((one.lost for one in found if one.lost), eqn.primitive.name)))
+    marks.put(eqn.outvars[0], marks.loses(found[0], eqn.primitive.name), place)
+
+
+def _product(marks: Marks, eqn: Any, place: str) -> None:
+    """Sums of products: positions may be weighed, channels only with those that are arranged alike."""
+    (inner, batch), (answer,) = eqn.params["dimension_numbers"], eqn.outvars
+    known = [marks.of(var) for var in eqn.invars]
+    dims = [None if mark is None else mark.dim for mark in known]
+    free = [
+        [axis for axis in range(len(var.aval.shape)) if axis not in (*inner[side], *batch[side])]
+        for side, var in enumerate(eqn.invars)
+    ]
+    standing = [(0, axis) for axis in batch[0]] + [(0, axis) for axis in free[0]] + [(1, axis) for axis in free[1]]
+    with_channels = [side for side in (0, 1) if dims[side] is not None]
+    if not with_channels:
+        found = [mark for mark in known if mark is not None]
+        how = next((mark.lost for mark in found if mark.lost), "")
+        marks.put(answer, marks.loses(found[0], how) if how else marks.none(), place)
+        return
+    lead = known[with_channels[0]]
+    assert_not_none: Any = lead
+    pairs = [*zip(*inner, strict=True)], [*zip(*batch, strict=True)]
+    if len(with_channels) == 2 and tuple(dims) in (*pairs[0], *pairs[1]):
+        other: Any = known[1]
+        marks.sets.join(assert_not_none.source, other.source)
+        summed = tuple(dims) in pairs[0]
+        marks.put(answer, marks.none() if summed else assert_not_none._replace(dim=standing.index((0, dims[0]))), place)
+        return
+    if len(with_channels) == 2:
+        for mark in known:
+            marks.refuse(mark, lost(place, "", "dot_general"))  # type: ignore[arg-type]
+        marks.put(answer, marks.loses(assert_not_none, "dot_general"), place)
+        return
+    side = with_channels[0]
+    if dims[side] in inner[side]:
+        other_mark = known[1 - side]
+        how = other_mark.lost if other_mark is not None and other_mark.lost.startswith(WEIGHTS) else "dot_general"
+        marks.refuse(assert_not_none, weighty(place, how))
+        marks.put(answer, marks.loses(assert_not_none, "dot_general"), place)
+        return
+    where = (0, batch[0][batch[1].index(dims[side])]) if side and dims[side] in batch[1] else (side, dims[side])
+    marks.put(answer, assert_not_none._replace(dim=standing.index(where)), place)
+
+
+_WINDOWED = _untouched(lambda eqn, dim: eqn.params["window_dimensions"][dim] != 1)
+_CUMULATED, _ORDERED = _along("axis"), _along("dimension")
+
+MOVES: dict[str, Move] = {
+    "reshape": _reshape, "broadcast_in_dim": _broadcast, "transpose": _transpose, "squeeze": _squeeze,
+    "slice": _slice, "split": _split, "concatenate": _concatenate, "stack": _stack, "gather": _gather,
+    "dot_general": _product, "conv_general_dilated": _convolve, "sort": _ORDERED, "top_k": _top,
+    "rev": _untouched(lambda eqn, dim: dim in eqn.params["dimensions"]),
+    "pad": _untouched(lambda eqn, dim: any(eqn.params["padding_config"][dim])),
+    "tile": _untouched(lambda eqn, dim: eqn.params["reps"][dim] != 1),
+    **{f"reduce_{sort}": _reduce for sort in ("sum", "max", "min", "prod", "and", "or", "xor")},
+    **{f"arg{sort}": _reduce for sort in ("max", "min")},
+    **{f"cum{sort}": _CUMULATED for sort in ("sum", "prod", "max", "min", "logsumexp")},
+    **{f"reduce_window{sort}": _WINDOWED for sort in ("", "_sum", "_max", "_min")},
+}  # fmt: skip

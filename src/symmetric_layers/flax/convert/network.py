@@ -1,0 +1,151 @@
+"""Networks of ordinary layers become networks that obey the law."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flax import nnx
+
+from symmetric_layers.errors import SymmetryError, yes_or_no
+from symmetric_layers.flax.convert.follow import Follower
+from symmetric_layers.flax.convert.kinds import CONVS
+from symmetric_layers.flax.convert.measure import Report, law_error, refuse_breach, without_chance
+from symmetric_layers.flax.convert.spied import host_of, is_ours, modules_of, no_module
+from symmetric_layers.flax.convert.surgeon import Surgeon
+from symmetric_layers.flax.convert.traced import arrays_of, traced
+from symmetric_layers.letters import canonical_kind
+
+
+def equivariant(
+    model: nnx.Module,
+    axes: str,
+    *,
+    example: Any,
+    keep: Iterable[str] = (),
+    measure: bool = True,
+    report: Report = None,
+) -> Any:
+    """Turns a network of ordinary layers into one that obeys the law: mirrored picture, mirrored answer.
+
+    First convolutions lift pictures to orbits, the ones between carry orbits to orbits, norms follow, and the last
+    ones give ordinary maps and classes again. The channels stay as many as they were, so that a half, a quarter or an
+    eighth of the weights is left for one, two or three letters.
+
+    What is first and what is last is found by following channels through the graph that JAX makes of the model, not by
+    names. The result is measured before it is handed back: in double precision, with random numbers in all variables,
+    in training and in evaluation mode.
+
+    Equivalent to: writing the model with `SymmetricConv(..., symmetry={axes: out_features}, in_symmetry={axes:
+    in_features}, grid='mirrored')`, `OrbitBatchNorm`, ..., and `InvariantConv` or `OrbitLinear` at the end. Each orbit
+    starts from the numbers that stood where its representative stands.
+
+    Law: at every size that the model accepts, as far as it is made of modules, and of functions that are attributes of
+    modules (`self.pool = functools.partial(nnx.max_pool, ...)`, which becomes `Mirrored` where its windows lie
+    otherwise in the mirror); what a `__call__` does by itself is held to it at the size of the example.
+
+    Args:
+        model: the network. It stays as it is.
+        axes: the letters along which the answer is to mirror: `'h'`, `'hv'`, `'hvz'`, ...
+        example: an input, of a size and kind that the model accepts: an array, a tuple of inputs, or a dict of keyword
+            arguments.
+        keep: names of modules that stay ordinary, like `'encoder.layers.0'`. Channels that reach them are led out of
+            their orbits before. The result is then handed back whatever it measures, and `report` is told.
+        measure: False hands the result back unmeasured. Measuring compiles the model twice, and runs each once and once
+            more for each letter.
+        report: is called with a sentence for whatever is worth knowing, as with `report=print`.
+
+    Returns:
+        A copy of the model with other layers, in the same mode. An optimizer for it is to be made anew.
+
+    Raises:
+        SymmetryError: for axes that the pictures do not have, channels that are no whole orbits, what cannot be
+            converted (with the module's name and a way out), and a result that breaks the law (with the first module
+            that does).
+
+    Example:
+        >>> rngs = nnx.Rngs(0)
+        >>> model = nnx.Sequential(
+        ...     nnx.Conv(1, 16, (3, 3), rngs=rngs), nnx.relu, lambda x: x.mean((1, 2)), nnx.Linear(16, 2, rngs=rngs)
+        ... )
+        >>> x = jax.random.normal(jax.random.key(0), (1, 9, 9, 1))
+        >>> new = equivariant(model, 'h', example=x)
+        >>> bool(jnp.allclose(new(x), new(jnp.flip(x, 2)), atol=1e-5))
+        True
+
+    Source: Cohen and Welling, "Group equivariant convolutional networks", ICML 2016; Weiler and Cesa, "General
+    E(2)-equivariant steerable CNNs", NeurIPS 2019, for networks that are made so layer by layer.
+    """
+    no_module(model)
+    yes_or_no("measure", measure)
+    kind = canonical_kind(axes, _rank(example), "axes")
+    kept = _checked(model, keep)
+    follower = followed(model, example, kind, lambda name: _inside(name, kept))
+    new = nnx.clone(model)
+    unreached = Surgeon(kind, follower, bool(kept)).operate(new)
+    if measure and not kept:
+        refuse_breach(new, example, kind, follower)
+    if report is not None:
+        for name in unreached:
+            report(f"{name!r} was not reached by the example, and stays ordinary.")
+        if measure and kept:
+            rows = [row for found in law_error(new, example, kind, follower).values() for row in found]
+            worst = max((row.relative for row in rows), default=0.0)
+            report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
+    return new
+
+
+def followed(model: nnx.Module, example: Any, kind: str, kept: Callable[[str], bool]) -> Follower:
+    """Follows the example's channels through a model, in both modes; refuses an example that it does not accept."""
+    watched = without_chance(model)
+    follower = Follower(dict(modules_of(model)), kind, kept)
+    for mode in ("evaluation", "training"):
+        (watched.eval if mode == "evaluation" else watched.train)()
+        try:
+            graph = traced(watched, example)
+        except SymmetryError:
+            raise
+        except Exception as error:
+            shapes = [tuple(array.shape) for array in arrays_of(example)[0]]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise SymmetryError(
+                f"example: the model does not accept {shapes} in {mode} mode ({reason}). Expected an input that it "
+                "runs on, and no vmap, scan or grad around its layers. Pass one of another size or sort."
+            ) from error
+        follower.follow(graph)
+    follower.check()
+    return follower
+
+
+def _checked(model: nnx.Module, keep: Any) -> list[str]:
+    names = dict(modules_of(model))
+    ours = next((name for name, module in names.items() if is_ours(module)), None)
+    if ours is not None:
+        raise SymmetryError(
+            f"model: {ours or 'it'!r} is a layer of this package already. Expected a network of ordinary layers. "
+            "Convert the network that it was made from."
+        )
+    if not any(host_of(module, CONVS) for module in names.values()):
+        raise SymmetryError(
+            "model: no convolution is in it. Expected nnx.Conv or nnx.ConvTranspose. Pass a model that has some."
+        )
+    kept = [keep] if isinstance(keep, str) else list(keep)
+    for name in kept:
+        if name not in names:
+            raise SymmetryError(
+                f"keep: {name!r} is no module of the model. Expected names like 'encoder.layers.0'. Use such."
+            )
+    return kept
+
+
+def _inside(name: str, kept: Iterable[str]) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in kept)
+
+
+def _rank(example: Any) -> int:
+    shapes = [tuple(array.shape) for array in arrays_of(example)[0]]
+    rank = max((len(shape) - 2 for shape in shapes), default=0)
+    if rank not in (1, 2, 3):
+        raise SymmetryError(
+            f"example: {shapes} holds no pictures. Expected an array (batch, *positions, channels) with 1 to 3 axes of "
+            "positions. Pass a batch of pictures."
+        )
+    return rank

@@ -1,0 +1,123 @@
+"""What a converted network needs beside layers: linear layers between orbits, numbers that orbits share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from symmetric_layers.flax.bank import expand_kernel
+from symmetric_layers.flax.channels import plan_of, spread
+from symmetric_layers.flax.initial import KERNEL, ZEROS, Initializer, representatives
+from symmetric_layers.flax.written import Values, Written
+from symmetric_layers.letters import LETTERS
+from symmetric_layers.orbits import Plan, plan
+
+_Symmetry = Mapping[str, int | str] | None
+
+
+class SymmetricLinear(nnx.Linear):
+    """`nnx.Linear` whose features are orbits: a 1x1 `SymmetricConv` for features that stand last, or alone.
+
+    Equivalent to: an `nnx.Linear` with the full kernel of `SymmetricConv(in_features, out_features, (1, 1, 1), ...)`.
+
+    Law: exchanging the input features with their mirrors exchanges the output features.
+
+    Args:
+        symmetry: how many features belong to each kind.
+        in_symmetry: how the input features are arranged; None: plain numbers, which know no mirror.
+        others: as in the host.
+
+    Attributes:
+        kernel: the stored columns, `(in_features, plan.stored)`; `bias`: one per orbit.
+
+    Raises:
+        SymmetryError: for a symmetry that does not fit.
+
+    Example:
+        >>> layer = SymmetricLinear(8, 16, symmetry={'h': 16}, in_symmetry={'h': 8}, rngs=nnx.Rngs(0))
+        >>> layer.kernel.shape, layer(jnp.ones((2, 8))).shape
+        ((8, 8), (2, 16))
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        kernel_init: Initializer = KERNEL,
+        bias_init: Initializer = ZEROS,
+        symmetry: _Symmetry,
+        in_symmetry: _Symmetry = None,
+        rngs: nnx.Rngs,
+        **others: Any,
+    ) -> None:
+        bank = plan(symmetry, out_features, len(LETTERS), 1, in_symmetry, in_features)
+        starts: Any = {
+            "kernel_init": representatives(kernel_init, bank, -1),
+            "bias_init": representatives(bias_init, bank, -1),
+        }
+        super().__init__(in_features, out_features, rngs=rngs, **starts, **others)
+        self.plan = bank
+
+    def full_kernel(self) -> Array:
+        """One column per feature: what the host's layer would hold as its `kernel`."""
+        stored = self.kernel[...]
+        full = expand_kernel(stored.reshape(*[1] * len(LETTERS), *stored.shape), self.plan)
+        return full.reshape(full.shape[-2:])
+
+    def full_bias(self) -> Array | None:
+        """One bias per feature, None where the layer has none."""
+        return None if self.bias is None else spread(self.bias[...], self.plan)
+
+    def __call__(self, inputs: Array, *arguments: Any, **others: Any) -> Array:
+        """Weighs `(..., in_features)`."""
+        bias = self.full_bias()
+        full = {"kernel": Values(self.full_kernel()), "bias": None if bias is None else Values(bias)}
+        return nnx.Linear.__call__(Written(self, **full), inputs, *arguments, **others)  # type: ignore[arg-type]
+
+
+class OrbitParam(nnx.Param[Array]):
+    """`nnx.Param` with one number for each channel, of which orbits share one: for slopes, scales and the like.
+
+    What is stored and trained are the numbers of the representatives; whoever reads it gets one for each channel.
+
+    Equivalent to: an `nnx.Param` whose numbers are equal within each orbit.
+
+    Args:
+        value: the stored numbers, along `dim` one for each orbit and free channel.
+        symmetry: how the channels are arranged, as pairs of kinds and numbers of channels.
+        channels: how many channels there are.
+        dim: the axis that they stand on, counted from the end.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, value: Array, *, symmetry: tuple[tuple[str, int], ...], channels: int, dim: int = -1, **others: Any
+    ) -> None:
+        super().__init__(value, symmetry=symmetry, channels=channels, dim=dim, **others)
+
+    def get_value(self, **how: Any) -> Array:
+        """One number for each channel."""
+        stored, known = super().get_value(), self.get_metadata()
+        if not isinstance(stored, (jax.Array, np.ndarray)):
+            return stored  # shapes, shardings and the like in the place of numbers
+        bank = plan_of(dict(known["symmetry"]), known["channels"])
+        stored = _stored(stored, bank, known["dim"])
+        full = jnp.moveaxis(spread(jnp.moveaxis(stored, known["dim"], -1), bank), -1, known["dim"])
+        return full[how["index"]] if "index" in how else full
+
+    def set_value(self, value: Array, **how: Any) -> None:
+        """Stores the numbers of representatives, out of one for each channel or out of those alone."""
+        known: Any = self.get_metadata()
+        bank = plan_of(dict(known["symmetry"]), known["channels"])
+        super().set_value(_stored(jnp.asarray(value), bank, known["dim"]))
+
+
+def _stored(value: Array, bank: Plan, dim: int) -> Array:
+    """The numbers of representatives, also where one for each channel came: what is read and saved is put back."""
+    return value if value.shape[dim] != bank.filters else jnp.take(value, jnp.array(bank.firsts, int), dim)

@@ -1,0 +1,114 @@
+"""Watches what the modules of a model are called with, without changing what they do."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flax import nnx
+
+from symmetric_layers.errors import SymmetryError
+
+FUNCTION = "()"  # how the names of functions end that are attributes of modules
+
+Spy = Callable[..., Any]  # a module's name, its own call, and what it is called with: to what it shall answer
+
+
+def no_module(model: Any) -> None:
+    """Refuses what is no module."""
+    if not isinstance(model, nnx.Module):
+        raise SymmetryError(
+            f"model: {type(model).__name__!r} is no module. Expected an nnx.Module. Pass the network itself."
+        )
+
+
+def name_of(path: Any) -> str:
+    """The name of what stands at a path, as `equivariance_error` and Python have it: `'layers.0.conv'`."""
+    return ".".join(map(str, path))
+
+
+def modules_of(model: nnx.Module) -> Iterator[tuple[str, Any]]:
+    """All modules by their names, each once, the outer ones first; containers are modules, too."""
+    found = [(path, module) for path, module in nnx.iter_modules(model)]
+    yield from ((name_of(path), module) for path, module in sorted(found, key=lambda one: len(one[0])))
+
+
+def variables_of(model: nnx.Module) -> Iterator[tuple[str, Any]]:
+    """All variables by their names, each once."""
+    yield from ((name_of(path), node) for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable))
+
+
+def is_ours(module: Any) -> bool:
+    """Whether a module is one of this package."""
+    return type(module).__module__.startswith("symmetric_layers.")
+
+
+def host_of(module: Any, hosts: tuple[type, ...]) -> Any:
+    """The class of the host that says what a module computes; None where a class of its own says it."""
+    for host in hosts:
+        own = isinstance(module, host) and not is_ours(module)
+        if own and type(module).__call__ is host.__call__:
+            return host
+    return None
+
+
+def become(module: Any, kind: type) -> None:
+    """Makes a module one of another class; what it has stays, arguments of newer hosts and metadata among it."""
+    object.__setattr__(module, "__class__", kind)
+
+
+class Watching:
+    """Lets a function see every call of a model's modules; hosts that compare what is static find one object."""
+
+    def __init__(self, see: Spy) -> None:
+        self.see = see
+
+
+def spied(model: nnx.Module, see: Spy) -> Any:
+    """A copy of a model in which calls of modules, and of functions that are attributes of modules, are seen.
+
+    They go through `see(name, call, *arguments, **others)`.
+    """
+    model, watching = nnx.clone(model), Watching(see)
+    for name, module in list(modules_of(model)):
+        for attribute, function in functions_of(module):
+            seen = functools.partial(see, joined(name, attribute) + FUNCTION, function)
+            setattr(module, attribute, functools.update_wrapper(seen, function))
+        if callable(module):
+            module._watching, module._name = watching, name
+            become(module, _watched(type(module)))
+    return model
+
+
+def functions_of(module: Any) -> list[tuple[str, Any]]:
+    """The functions that are attributes of a module: what it may call between its layers."""
+    if is_ours(module) or (_is_host(module) and not isinstance(module, (nnx.List, nnx.Dict))):
+        return []  # what layers are made with
+    sorts = (types.FunctionType, functools.partial)
+    return [(name, value) for name, value in vars(module).items() if isinstance(value, sorts)]
+
+
+def _is_host(module: Any) -> bool:
+    return type(module).__module__.startswith("flax.")
+
+
+def joined(name: str, attribute: str) -> str:
+    """The name of what a module has as this attribute."""
+    return f"{name}.{attribute}" if name else attribute
+
+
+_WATCHED: dict[Any, Any] = {}
+
+
+def _watched(kind: Any) -> Any:
+    """A class whose calls are seen; one for each class, for hosts keep a register of them."""
+
+    def call(self: Any, *arguments: Any, **others: Any) -> Any:
+        own = functools.partial(kind.__call__, self)
+        return self._watching.see(self._name, own, *arguments, **others)
+
+    if kind not in _WATCHED:
+        _WATCHED[kind] = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
+    return _WATCHED[kind]

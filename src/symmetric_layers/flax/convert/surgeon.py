@@ -1,0 +1,105 @@
+"""Makes the layers of a network that obeys the law, once it is known what meets pictures and what gives answers."""
+
+from typing import Any
+
+from flax import nnx
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.flax.convert.follow import Follower
+from symmetric_layers.flax.convert.kinds import CONVS, NORMS, WEIGHS, groups_of, is_depthwise
+from symmetric_layers.flax.convert.made import conv, invariant_conv, linear, orbit_norm, orbit_param
+from symmetric_layers.flax.convert.numbers import Numbers
+from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, variables_of
+from symmetric_layers.flax.mirrored import Mirrored
+from symmetric_layers.letters import orbit_size
+
+
+class Surgeon:
+    """Changes the layers of a model in their places."""
+
+    def __init__(self, kind: str, follower: Follower, hybrid: bool) -> None:
+        self._kind, self._follower = kind, follower
+        self._hybrid = hybrid  # whether something stays ordinary, and with it what is between that and pictures
+        self._numbers = Numbers()
+
+    def operate(self, model: nnx.Module) -> list[str]:
+        """Converts a model; gives the names of layers that the example did not reach, which stay ordinary."""
+        unreached = []
+        for name, module in list(modules_of(model)):
+            if host_of(module, (*WEIGHS, *NORMS)) and name not in self._follower.reads:
+                unreached.append(name)
+            else:
+                self._one(name, module)
+            for attribute, function in functions_of(module):
+                sources = self._follower.operators.get(joined(name, attribute) + FUNCTION, [])
+                if self._follower.are_orbits(sources):
+                    setattr(module, attribute, nnx.data(Mirrored(function, {self._kind: "100%"})))
+        for name, variable in variables_of(model):
+            source, dim = self._follower.vectors.get(name, (None, 0))
+            if source is not None and self._follower.are_orbits([source]):
+                self._shared(name, variable, dim)
+        return unreached
+
+    def _one(self, name: str, module: Any) -> None:
+        try:
+            host = host_of(module, (*WEIGHS, *NORMS))
+            if host in WEIGHS:
+                self._weighing(name, module)
+            elif host in NORMS and not self._follower.is_plain(name):
+                self._norm(name, module, host)
+        except ValueError as refusal:
+            if str(refusal).startswith("model:"):
+                raise
+            raise SymmetryError(f"model: {name!r} cannot be converted. {refusal}") from None
+
+    def _weighing(self, name: str, layer: Any) -> None:
+        plain, answers = self._follower.is_plain(name), self._follower.answers_plain(name)
+        whole = {self._kind: "100%"}
+        if plain and answers:
+            if isinstance(layer, CONVS):
+                self._refuse_pictures(name)
+            return
+        symmetry = None if answers else self._whole(name, layer, plain)
+        if isinstance(layer, nnx.Linear):
+            linear(self._numbers, layer, symmetry, None if plain else whole)
+        elif answers:
+            invariant_conv(self._numbers, layer, whole)
+        else:
+            conv(self._numbers, layer, symmetry, None if plain else whole, "mirrored")
+
+    def _norm(self, name: str, layer: Any, host: Any) -> None:
+        """A norm, of channels alone: what has numbers for each position cannot be shared."""
+        axes = getattr(layer, "feature_axes", getattr(layer, "axis", -1))
+        if axes not in (-1, (-1,)):
+            raise SymmetryError(
+                f"model: {name!r} has numbers for axes {axes}. Expected the last one, that of channels. Use that, or "
+                "keep that part ordinary with keep."
+            )
+        orbit_norm(self._numbers, host, layer, {self._kind: self._follower.channels[name]})
+
+    def _whole(self, name: str, layer: Any, plain: bool) -> dict[str, int]:
+        """The symmetry of all output channels."""
+        groups = 1 if isinstance(layer, nnx.Linear) or (is_depthwise(layer) and not plain) else groups_of(layer)
+        size, channels = orbit_size(self._kind) * groups, layer.out_features
+        if channels % size:
+            raise SymmetryError(
+                f"model: {name!r} has {channels} output channels, which are no whole orbits of {self._kind!r}. "
+                f"Expected a multiple of {size}. Use such a number, or keep that part ordinary with keep."
+            )
+        return {self._kind: channels}
+
+    def _refuse_pictures(self, name: str) -> None:
+        """Refuses layers between a picture and an answer; beside what is kept they are ordinary."""
+        if not self._hybrid:
+            raise SymmetryError(
+                f"model: {name!r} reads a picture and gives an answer, with no orbits between. Expected two layers at "
+                "least, one into orbits and one out of them. Add one, or keep it ordinary with keep."
+            )
+
+    def _shared(self, name: str, variable: Any, dim: int) -> None:
+        if type(variable) is not nnx.Param:
+            raise SymmetryError(
+                f"model: {name!r}, {type(variable).__name__}, has one number for each channel of an orbit. Expected an "
+                "nnx.Param. Use one, or keep that part ordinary with keep."
+            )
+        orbit_param(self._numbers, variable, self._kind, dim)

@@ -1,0 +1,104 @@
+"""A model as a graph: every layer is one step, everything between layers is what JAX makes of it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+
+from symmetric_layers.flax.convert.kinds import is_layer
+from symmetric_layers.flax.convert.spied import modules_of, name_of, spied
+from symmetric_layers.flax.law import call
+
+LAYER = Primitive("layer")  # a whole layer: of its arrays, the first one is the picture
+PLACE = Primitive("place")  # what comes from here on is computed in the module, or function, of this name
+
+
+@LAYER.def_abstract_eval
+def _answer(*arrays: Any, name: str, shape: tuple[int, ...], dtype: Any) -> ShapedArray:
+    return ShapedArray(shape, dtype)
+
+
+@PLACE.def_abstract_eval
+def _same(array: Any, *, name: str) -> Any:
+    return array
+
+
+class Traced(NamedTuple):
+    """A model's graph; names of variables and shapes of the pictures go with its first and last inputs."""
+
+    jaxpr: Any
+    variables: list[str]
+
+
+def traced(model: nnx.Module, example: Any) -> Traced:
+    """The graph of a model in the mode that it is in, by the example's shapes alone."""
+    watched = spied(model, _Steps(model).see)
+    graph, state = nnx.split(watched)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(state)
+    pictures, rest = arrays_of(example)
+
+    def run(numbers: Any, given: Any) -> Any:
+        merged = nnx.merge(graph, jax.tree.unflatten(tree, numbers))
+        return [leaf for leaf in jax.tree.leaves(call(merged, rest(given))) if is_array(leaf)]
+
+    shapes = [jax.ShapeDtypeStruct(picture.shape, picture.dtype) for picture in pictures]
+    return Traced(jax.make_jaxpr(run)([leaf for _, leaf in leaves], shapes), [_name(path) for path, _ in leaves])
+
+
+def arrays_of(example: Any) -> tuple[list[Any], Callable[[Any], Any]]:
+    """The arrays of an example, and what puts others into their places."""
+    leaves, tree = jax.tree.flatten(example)
+    places = [index for index, leaf in enumerate(leaves) if is_array(leaf)]
+
+    def filled(arrays: Any) -> Any:
+        new = dict(zip(places, arrays, strict=True))
+        return jax.tree.unflatten(tree, [new.get(index, leaf) for index, leaf in enumerate(leaves)])
+
+    return [leaves[index] for index in places], filled
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether something has a shape and a type of numbers."""
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+
+
+class _Steps:
+    """Makes one step of every layer, and notes in which module or function the others are taken."""
+
+    def __init__(self, model: nnx.Module) -> None:
+        self._layers = {name for name, module in modules_of(model) if is_layer(module)}
+        self._within = [""]
+
+    def see(self, name: str, own: Any, *arguments: Any, **others: Any) -> Any:
+        """A call of a module, or of a function that is a module's attribute."""
+        if name in self._layers:
+            return self._step(name, own, arguments, others)
+        arguments, others = _at(name, (arguments, others))
+        self._within.append(name)
+        try:
+            answer = own(*arguments, **others)
+        finally:
+            self._within.pop()
+        return _at(self._within[-1], answer)
+
+    def _step(self, name: str, own: Any, arguments: Any, others: Any) -> Any:
+        arrays, filled = arrays_of((arguments, others))
+
+        def answer(given: Any) -> Any:
+            arguments, others = filled(given)
+            return own.func(nnx.clone(own.args[0]), *arguments, **others)
+
+        found = jax.eval_shape(answer, arrays)
+        return LAYER.bind(*arrays, name=name, shape=found.shape, dtype=found.dtype)
+
+
+def _at(name: str, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: PLACE.bind(leaf, name=name) if isinstance(leaf, jax.Array) else leaf, tree)
+
+
+def _name(path: Any) -> str:
+    """The name of a variable in a state, whose arrays stand one step further down."""
+    return name_of(getattr(key, "key", getattr(key, "idx", None)) for key in path[:-1])
