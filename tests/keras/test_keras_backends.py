@@ -1,4 +1,4 @@
-"""A model saved under one backend answers the same under the others, and needs no `custom_objects`."""
+"""A model saved under one backend answers the same under the next, round to the first; it needs no `custom_objects`."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from keras_face import BACKEND
 import symmetric_layers.keras as layers
 
 QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}  # to compile
-OTHERS = [backend for backend in ("tensorflow", "jax", "torch") if backend != BACKEND]
+NEXT = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}[BACKEND]
 LOAD = """
 import sys, numpy as np, keras, symmetric_layers.keras
 model = keras.models.load_model(sys.argv[1])
@@ -47,15 +47,14 @@ def saved(tmp_path_factory):
     return folder, ops.convert_to_numpy(ops.stop_gradient(model(x)))
 
 
-@pytest.mark.parametrize("backend", OTHERS)
-def test_another_backend_gives_the_same_outputs(saved, backend):
+def test_the_next_backend_gives_the_same_outputs(saved):
     folder, expected = saved
-    arguments = [folder / "model.keras", folder / "x.npy", folder / f"{backend}.npy", backend]
+    arguments = [folder / "model.keras", folder / "x.npy", folder / "answer.npy", NEXT]
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LOAD, *map(str, arguments)],
-        env={**QUICK, **os.environ, "KERAS_BACKEND": backend},
+        env={**QUICK, **os.environ, "KERAS_BACKEND": NEXT},
         check=True,
         timeout=240,
     )
     assert np.ptp(expected) > 0.1
-    np.testing.assert_allclose(np.load(folder / f"{backend}.npy"), expected, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(np.load(folder / "answer.npy"), expected, rtol=1e-4, atol=2e-5)

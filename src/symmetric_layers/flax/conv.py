@@ -26,6 +26,7 @@ class _Symmetric(nnx.Module):
     bias: Any
     in_features: int
     use_bias: bool
+    mask: Any
     plan: Plan
     share_bias: bool
     grid: str
@@ -36,7 +37,8 @@ class _Symmetric(nnx.Module):
         self.plan, self.share_bias, self.grid = bank, share_bias, grid
         if bank.orbits:
             self.kernel_shape = self.kernel.shape
-            stored_kernel(self)  # refuses a mask that does not fit
+            if self.mask is not None:
+                stored_kernel(self)  # refuses one that does not fit
 
     def full_kernel(self) -> Array:
         """All filters, mirrors written out (and masked): what the host's layer would hold as its `kernel`."""

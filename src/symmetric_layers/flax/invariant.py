@@ -24,13 +24,15 @@ class _Invariant(nnx.Module):
     """What all invariant convolutions share: what is stored, and what is derived from it."""
 
     kernel: nnx.Param
+    mask: Any
     inputs: Plan
     group: Plan
 
     def _remember(self, inputs: Plan, group: Plan) -> None:
         self.inputs, self.group = inputs, group
         self.kernel_shape = self.kernel.shape
-        stored_kernel(self)  # refuses a mask that does not fit
+        if self.mask is not None:
+            stored_kernel(self)  # refuses one that does not fit
 
     def full_kernel(self) -> Array:
         """The filters with every number written out (and masked): what the host's layer would hold as its `kernel`."""

@@ -43,21 +43,23 @@ class Mirrored(nnx.Module):
         True
     """
 
-    def __init__(self, operator: Callable[[Array], Array], symmetry: Mapping[str, int | str] | None) -> None:
+    def __init__(self, operator: Callable[..., Array], symmetry: Mapping[str, int | str] | None) -> None:
         self.operator = operator
         self.symmetry = tuple((readable(symmetry, len(LETTERS)) or {}).items())
 
-    def __call__(self, inputs: Array) -> Array:
-        """Applies the operator to `(..., *positions, C)`, in the mirror where channels are mirrors."""
+    def __call__(self, inputs: Array, *arguments: Any, **others: Any) -> Array:
+        """Applies the operator to `(..., *positions, C)`, in the mirror where channels are mirrors.
+
+        Further arguments are the operator's.
+        """
+
+        def seen(channels: Array, letters: str) -> Array:
+            answer = self.operator(flip(channels, letters), *arguments, **others)
+            return flip(answer, letters) if answer.ndim == channels.ndim else answer  # nothing to be mirrored back
 
         def answer(channels: Array, block: Block) -> Array:
             members: Any = unfold(channels, -1, [block.orbits, block.size])
-            seen = [self._seen(members[..., index], letters) for index, letters in enumerate(mirrors(block.kind))]
-            return jnp.stack(seen, -1).reshape(*seen[0].shape[:-1], block.filters)
+            found = [seen(members[..., index], letters) for index, letters in enumerate(mirrors(block.kind))]
+            return jnp.stack(found, -1).reshape(*found[0].shape[:-1], block.filters)
 
         return per_block(inputs, plan_of(dict(self.symmetry), inputs.shape[-1]), -1, answer)
-
-    def _seen(self, channels: Array, letters: str) -> Array:
-        """The operator seen in the mirror; where it takes all positions together, nothing can be mirrored back."""
-        answer = self.operator(flip(channels, letters))
-        return flip(answer, letters) if answer.ndim == channels.ndim else answer

@@ -62,4 +62,5 @@ def symmetrize(
                 conv(numbers, layer, symmetry, None, "shared")
             except SymmetryError as refusal:
                 raise SymmetryError(f"model: {name!r} cannot have this symmetry. {refusal}") from None
+    numbers.apply()
     return new

@@ -13,6 +13,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.convert.kinds import KNOWN, WEIGHS, is_layer
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.moves import MOVES
+from symmetric_layers.flax.convert.operators import Calls
 from symmetric_layers.flax.convert.spied import FUNCTION, host_of
 from symmetric_layers.flax.convert.steps import (
     ALONE,
@@ -40,7 +41,8 @@ class Follower:
         reads, writes: by the name of a layer: the sets of channels that it met, and the one that it makes.
         channels: by the name of a layer: how many channels it read.
         vectors: by the name of a variable outside of layers with one number for each channel: its set, and the axis.
-        operators: by the name of a function that a module calls: the sets of what lies otherwise in the mirror there.
+        functions: by the name of a function that is a module's attribute: how it was called.
+        maps: by their places: answers of the model that are maps without an axis for channels.
     """
 
     def __init__(self, modules: Mapping[str, Any], kind: str, kept: Callable[[str], bool]) -> None:
@@ -48,7 +50,9 @@ class Follower:
         self.writes: dict[str, int] = {}
         self.channels: dict[str, int] = {}
         self.vectors: dict[str, tuple[int, int]] = {}
-        self.operators: dict[str, list[int]] = {}
+        self.functions: dict[str, Calls] = {}
+        self.maps: set[int] = set()
+        self._axes = 0
         self._marks = Marks()
         self._modules, self._kind, self._kept = modules, kind, kept
         self._answers: dict[str, tuple[Mark, int]] = {}
@@ -58,18 +62,23 @@ class Follower:
         """Takes notes of a graph."""
         marks, jaxpr = self._marks, graph.jaxpr.jaxpr
         marks.forget()
+        for name, tries in graph.functions.items():
+            self.functions.setdefault(name, Calls()).tries += tries
         count = len(graph.variables)
         for name, var in zip(graph.variables, jaxpr.invars[:count], strict=True):
             self._variable(name, var)
+        self._axes = max((len(var.aval.shape) for var in jaxpr.invars[count:]), default=0)
         for var in jaxpr.invars[count:]:
             source, axes = marks.sets.new(plain=True), len(var.aval.shape)
             marks.inputs.add(source)
             marks.put(var, Mark(source, axes - 1 if axes > 1 else None), "")
         self._through(jaxpr)
-        for var in jaxpr.outvars:
+        for place, var in enumerate(jaxpr.outvars):
             mark = marks.of(var)
             if mark is not None:
                 marks.sets.make_plain(mark.source)
+                if mark.dim is None and len(var.aval.shape) == self._axes - 1:
+                    self.maps.add(place)
 
     def check(self) -> None:
         """Refuses what orbits cannot go through, once it is known which channels are orbits."""
@@ -106,9 +115,11 @@ class Follower:
     def _variable(self, name: str, var: Any) -> None:
         """A variable: of one that no layer reads as a whole, one number may belong to each channel."""
         long = [axis for axis, size in enumerate(var.aval.shape) if size > 1]
-        source = self._variables.setdefault(name, self._marks.sets.new())
         owner = self._modules.get(name.rpartition(".")[0])
-        if len(long) == 1 and not (owner is not None and is_layer(owner)):
+        vector = len(long) == 1 and not (owner is not None and is_layer(owner))
+        plain = not vector or self._kept(name)
+        source = self._variables.setdefault(name, self._marks.sets.new(plain))
+        if vector:
             self.vectors[name] = source, long[0]
             self._marks.put(var, Mark(source, long[0]), "")
         elif long:
@@ -129,7 +140,7 @@ class Follower:
         elif sort in INNER:
             self._inside(eqn)
         elif sort in MOVES:
-            self._refuse_crooked(eqn, place)
+            self._look(eqn, place)
             MOVES[sort](self._marks, eqn, place)
         elif sort in ALONE:
             self._combine(eqn, place)
@@ -142,12 +153,12 @@ class Follower:
         mark = marks.of(picture) or marks.none()
         if mark.lost or mark.dim not in (None, len(picture.aval.shape) - 1):
             marks.refuse(mark, lost(name, type(module).__name__, mark.lost or "an exchange of axes"))
-        if not known:
-            marks.refuse(mark, strange(name, type(module).__name__))
         self.reads.setdefault(name, []).append(mark.source)
         self.channels[name] = picture.aval.shape[-1]
-        if self._kept(name):
-            marks.sets.make_plain(mark.source)
+        for other in marks.known(eqn) if not known else ():
+            marks.refuse(other, strange(name, type(module).__name__))
+        for other in marks.known(eqn) if self._kept(name) else ():
+            marks.sets.make_plain(other.source)
         if weighs or not known:
             if name not in self.writes:
                 self.writes[name] = marks.sets.new(plain=not known or self._kept(name))
@@ -159,6 +170,8 @@ class Follower:
         mark = self._marks.of(eqn.invars[0])
         if mark is not None and self._kept(name):
             self._marks.sets.make_plain(mark.source)
+        if mark is not None and name.endswith(FUNCTION):
+            self.functions[name].sources.append(mark.source)
         self._marks.put(eqn.outvars[0], mark, name)
 
     def _inside(self, eqn: Any) -> None:
@@ -169,15 +182,15 @@ class Follower:
         for var, found in zip(eqn.outvars, inner.outvars, strict=True):
             marks.put(var, marks.of(found), marks.place(found))
 
-    def _refuse_crooked(self, eqn: Any, place: str) -> None:
-        """Notes what lies otherwise in the mirror: of functions that are attributes, mirrors can be made."""
+    def _look(self, eqn: Any, place: str) -> None:
+        """Notes what looks at more than one pixel: of functions, mirrors can be made if these lie otherwise there."""
         var = eqn.invars[0]
         mark, shape = self._marks.of(var), var.aval.shape
-        if mark is None or mark.dim != len(shape) - 1 or not crooked_along(eqn, shape, self._kind):
+        if mark is None or mark.dim != len(shape) - 1 or len(shape) != self._axes:
             return
-        if place.endswith(FUNCTION):
-            self.operators.setdefault(place, []).append(mark.source)
-        else:
+        if place in self.functions:
+            self.functions[place].looks = True
+        elif crooked_along(eqn, shape, self._kind):
             self._marks.refuse(mark, crooked(place, eqn.primitive.name))
 
     def _combine(self, eqn: Any, place: str) -> None:
@@ -204,9 +217,10 @@ class Follower:
 
     def _unknown(self, eqn: Any, place: str) -> None:
         """A step of which nothing is known: channels end there."""
-        found = self._marks.known(eqn)
+        found = sorted(self._marks.known(eqn), key=lambda mark: mark.dim is None)
         for mark in found[1:]:
-            self._marks.sets.join(found[0].source, mark.source)
+            if mark.dim is not None or mark.lost:
+                self._marks.sets.join(found[0].source, mark.source)
         for var in eqn.outvars:
             self._marks.put(var, self._marks.loses(found[0], eqn.primitive.name), place)
 

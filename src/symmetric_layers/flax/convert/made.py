@@ -11,7 +11,7 @@ from flax import nnx
 from symmetric_layers.flax.channels import plan_of
 from symmetric_layers.flax.conv import SymmetricConv, SymmetricConvTranspose
 from symmetric_layers.flax.convert.kinds import groups_of
-from symmetric_layers.flax.convert.numbers import Numbers
+from symmetric_layers.flax.convert.numbers import Numbers, taken
 from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
 from symmetric_layers.flax.convert.spied import become
 from symmetric_layers.flax.invariant import InvariantConv, InvariantConvTranspose, OrbitLinear
@@ -19,7 +19,7 @@ from symmetric_layers.flax.norm import OrbitBatchNorm, OrbitGroupNorm, OrbitInst
 from symmetric_layers.groups import keep_groups_whole
 from symmetric_layers.inputs import led_out
 from symmetric_layers.letters import LETTERS
-from symmetric_layers.orbits import Plan, plan
+from symmetric_layers.orbits import plan
 
 Symmetry = Mapping[str, int | str] | None
 
@@ -39,7 +39,7 @@ def conv(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry
     _stored(numbers, layer, -2 if getattr(layer, "transpose_kernel", False) else -1, bank.firsts)
     numbers.keep(layer.bias, -1, bank.firsts)
     become(layer, SymmetricConvTranspose if transposed else SymmetricConv)
-    layer._remember(bank, True, grid)
+    numbers.then(lambda: layer._remember(bank, True, grid))
 
 
 def invariant_conv(numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int | str]) -> None:
@@ -49,7 +49,7 @@ def invariant_conv(numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int |
     inputs, group = led_out(in_symmetry, layer.in_features, len(layer.kernel_size), groups_of(layer), host)
     _stored(numbers, layer, -1 if getattr(layer, "transpose_kernel", False) else -2, group.firsts)
     become(layer, InvariantConvTranspose if transposed else InvariantConv)
-    layer._remember(inputs, group)
+    numbers.then(lambda: layer._remember(inputs, group))
 
 
 def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry) -> None:
@@ -77,17 +77,16 @@ def orbit_norm(numbers: Numbers, host: type, layer: Any, symmetry: Mapping[str, 
     layer.plan = bank
 
 
-def orbit_param(numbers: Numbers, variable: Any, kind: str, dim: int) -> None:
+def orbit_param(variable: Any, kind: str, dim: int) -> None:
     """A variable with one number for each channel becomes one whose numbers orbits share."""
-    shape = variable.get_value().shape
-    bank: Plan = plan_of({kind: shape[dim]}, shape[dim])
-    numbers.keep(variable, dim - len(shape), bank.firsts)
-    object.__setattr__(variable, "__class__", OrbitParam)
-    variable.set_metadata(symmetry=((kind, shape[dim]),), channels=shape[dim], dim=dim - len(shape))
+    channels, dim = variable.get_value().shape[dim], dim - len(variable.get_value().shape)
+    variable.set_value(taken(variable.get_value(), plan_of({kind: channels}, channels).firsts, dim))
+    become(variable, OrbitParam)
+    variable.set_metadata(symmetry=((kind, channels),), channels=channels, dim=dim)
 
 
 def _stored(numbers: Numbers, layer: Any, axis: int, firsts: tuple[int, ...]) -> None:
     """Keeps the filters, and what masks them, of representatives."""
     numbers.keep(layer.kernel, axis, firsts)
     if layer.mask is not None:
-        layer.mask = layer.mask.take(list(firsts), axis)
+        layer.mask = taken(layer.mask, firsts, axis)

@@ -75,8 +75,8 @@ class Marks:
             if not self.sets.is_plain(other):
                 raise SymmetryError(
                     f"model: {name or 'its call'!r} concatenates an input of the model with channels of layers. "
-                    "Expected one sort of channels. Put a convolution between the input and the concatenation, or keep "
-                    "that part ordinary with keep."
+                    "Expected one sort of channels. Put a convolution (for vectors an nnx.Linear) between the two, or "
+                    "keep that part ordinary with keep."
                 )
             self.sets.join(picture, other)
         for source, fault in self._faults:

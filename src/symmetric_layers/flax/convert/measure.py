@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -14,14 +13,13 @@ from jax import Array
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.convert.follow import Follower
 from symmetric_layers.flax.convert.spied import modules_of, spied, variables_of
-from symmetric_layers.flax.convert.traced import arrays_of
-from symmetric_layers.flax.law import Deviation, call, deviations, named
+from symmetric_layers.flax.convert.traced import arrays_of, is_array, reason_of
+from symmetric_layers.flax.law import call, deviations, named
 
 ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (of what a model computes in float32) below 1e-5
 
-LAYER = " (a layer)"  # how the names of answers end that are a layer's on the way
-
 Report = Callable[[str], Any] | None
+Answers = Callable[[Any], dict[str, Array]]
 
 
 def without_chance(model: nnx.Module) -> nnx.Module:
@@ -42,7 +40,7 @@ def randomised(model: nnx.Module) -> nnx.Module:
             drawn = _random(name.rpartition(".")[-1], stored.shape, generator)
             variable.set_raw_value(jnp.asarray(drawn))
     for _, module in modules_of(model):
-        if getattr(module, "dtype", None) is not None:
+        if vars(module).get("dtype") is not None:
             module.dtype = None
     return model
 
@@ -58,72 +56,84 @@ def _random(name: str, shape: tuple[int, ...], generator: np.random.Generator) -
 
 
 def random_input(example: Any) -> Any:
-    """Pictures of the example's sizes, with nothing alike in them."""
-    generator = np.random.default_rng(1)
+    """Pictures of the example's sizes, with nothing alike in them; whole numbers that are no pictures stay."""
+    generator, axes = np.random.default_rng(1), max(array.ndim for array in arrays_of(example)[0])
 
     def drawn(leaf: Any) -> Any:
-        floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return jnp.asarray(generator.standard_normal(leaf.shape)) if floating else leaf
+        if not is_array(leaf):
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.asarray(generator.standard_normal(leaf.shape))
+        if leaf.ndim < axes or not (jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool):
+            return leaf
+        return jnp.asarray(generator.integers(0, 2 if leaf.dtype == bool else 128, leaf.shape)).astype(leaf.dtype)
 
     return jax.tree.map(drawn, example)
 
 
-def law_error(model: nnx.Module, example: Any, kind: str, follower: Follower) -> dict[bool, list[Deviation]]:
-    """How far a network is from the law, in its answers and in its layers' on the way, by whether it is training."""
+def law_error(model: nnx.Module, example: Any, kind: str, follower: Follower) -> dict[bool, float]:
+    """How far a network's answers are from the law, by whether it is in training mode."""
+    found = {}
     with jax.enable_x64(True):
-        wild, x, found = randomised(model), random_input(example), {}
+        wild, x = randomised(model), random_input(example)
         for training in (False, True):
             (wild.train if training else wild.eval)()
-            answers = _Run(wild, follower, x).answers
-            found[training] = deviations(answers, x, kind, None, partial(_arranged, follower, kind))
-        return found
+            try:
+                rows = deviations(_compiled(wild, x, follower), x, kind, None, lambda name: None)
+            except Exception as error:
+                raise SymmetryError(
+                    f"model: the converted network does not run in double precision ({reason_of(error)}). Expected a "
+                    "model that computes in the type of its input. Pass measure=False."
+                ) from error
+            found[training] = max((row.relative for row in rows), default=0.0)
+    return found
 
 
-def _arranged(follower: Follower, kind: str, name: str) -> dict[str, str] | None:
-    """How the channels of an answer are arranged: those of layers on the way may be orbits."""
-    return follower.arranged(name.removesuffix(LAYER), kind) if name.endswith(LAYER) else None
+def _compiled(model: nnx.Module, x: Any, follower: Follower) -> Answers:
+    """What a model answers, compiled once; maps that have no axis for channels with one."""
+    graph, state = nnx.split(model)
+    _, filled = arrays_of(x)
+
+    @jax.jit
+    def run(numbers: Any, given: Any) -> dict[str, Array]:
+        found = named(call(nnx.merge(graph, numbers), filled(given)))
+        pairs = enumerate(found.items())
+        return {name: answer[..., None] if place in follower.maps else answer for place, (name, answer) in pairs}
+
+    return lambda given: run(state, arrays_of(given)[0])
 
 
-class _Run:
-    """A model that gives its layers' answers beside its own, compiled once."""
-
-    def __init__(self, model: nnx.Module, follower: Follower, x: Any) -> None:
-        arrays, filled = arrays_of(x)
-        notes: dict[str, Array] = {}
-        axes = max(array.ndim for array in arrays)
-        self._names: list[str] = []
+def _first_breach(model: nnx.Module, example: Any, kind: str, follower: Follower, training: bool) -> str:
+    """The name of the first layer whose answer breaks the law; that of no layer where none is seen to."""
+    with jax.enable_x64(True):
+        wild, x, notes = randomised(model), random_input(example), dict[str, Array]()
+        (wild.train if training else wild.eval)()
+        axes = max(array.ndim for array in arrays_of(x)[0])
 
         def see(name: str, own: Any, *arguments: Any, **others: Any) -> Any:
             answer = own(*arguments, **others)
-            if follower.shows(name, axes):
-                notes.setdefault(name + LAYER, answer)
+            if follower.shows(name, axes) and not isinstance(answer, jax.core.Tracer):
+                notes.setdefault(name, answer)
             return answer
 
-        graph, self._state = nnx.split(spied(model, see))
-
-        def run(state: Any, given: Any) -> list[Array]:
+        def answers(given: Any) -> dict[str, Array]:
             notes.clear()
-            answer = named(call(nnx.merge(graph, state), filled(given)))
-            self._names = [*notes, *answer]
-            return [*notes.values(), *answer.values()]
+            call(spied(wild, see), given)
+            return dict(notes)
 
-        self._run = jax.jit(run)
-
-    def answers(self, x: Any) -> dict[str, Array]:
-        """All of them by their names, in the order in which they are computed."""
-        answers = self._run(self._state, arrays_of(x)[0])
-        return dict(zip(self._names, answers, strict=True))
+        rows = deviations(answers, x, kind, None, lambda name: follower.arranged(name, kind))
+        return next((row.output for row in rows if row.relative > ALLOWED), "")
 
 
 def refuse_breach(model: nnx.Module, example: Any, kind: str, follower: Follower) -> None:
-    """Refuses a network that breaks the law, in its answers or in the orbits on the way, and names the first layer."""
-    for training, rows in law_error(model, example, kind, follower).items():
-        worst = max((row.relative for row in rows), default=0.0)
+    """Refuses a network that breaks the law, and names the first layer that does."""
+    for training, worst in law_error(model, example, kind, follower).items():
         if worst <= ALLOWED:
             continue
-        first = next(row.output for row in rows if row.relative > ALLOWED)
+        first = _first_breach(model, example, kind, follower, training)
+        mode = "training" if training else "evaluation"
         raise SymmetryError(
-            f"model: the converted network breaks the law by {worst:.1e} in {'training' if training else 'evaluation'} "
-            f"mode, first at {first.removesuffix(LAYER) or 'its answer'!r}. Expected at most {ALLOWED:.0e}. Write that "
-            "part with layers that mirror, or keep it ordinary with keep."
+            f"model: the converted network breaks the law by {worst:.1e} in {mode} mode, first at "
+            f"{first or 'its answer'!r}. Expected at most {ALLOWED:.0e}. Write that part with layers that mirror, or "
+            "keep it ordinary with keep."
         )

@@ -67,6 +67,33 @@ def _reduce(marks: Marks, eqn: Any, place: str) -> None:
         marks.put(answer, mark, place)
 
 
+def _pad(marks: Marks, eqn: Any, place: str) -> None:
+    """Zeros beside channels are channels that no mirror changes: whole orbits of them may be added."""
+    mark = marks.of(eqn.invars[0])
+    if mark is not None and mark.dim is not None:
+        low, high, inside = eqn.params["padding_config"][mark.dim]
+        if inside or low < 0 or high < 0:
+            mark = marks.loses(mark, "pad")
+        else:
+            marks.cut(mark, place, low)
+            marks.cut(mark, place, high)
+    marks.put(eqn.outvars[0], mark, place)
+
+
+def _written(marks: Marks, eqn: Any, place: str) -> None:
+    """Numbers that are written into an array: it keeps its channels, and what is written belongs to them."""
+    mark, whole = marks.of(eqn.invars[0]), eqn.invars[0].aval.shape
+    for var in eqn.invars[1:]:
+        other = marks.of(var)
+        if mark is not None and other is not None and mark.dim is not None and other.dim is not None:
+            behind = len(whole) - mark.dim == len(var.aval.shape) - other.dim
+            if behind and whole[mark.dim] == var.aval.shape[other.dim]:
+                marks.sets.join(mark.source, other.source)
+            else:
+                mark = marks.loses(mark, eqn.primitive.name)
+    marks.put(eqn.outvars[0], mark, place)
+
+
 def _along(param: str, default: int = -1) -> Move:
     """Steps along one axis, which is not to be that of the channels."""
 
@@ -153,7 +180,7 @@ def _gather(marks: Marks, eqn: Any, place: str) -> None:
 def _convolve(marks: Marks, eqn: Any, place: str) -> None:
     found = marks.known(eqn)
     for mark in found:
-        marks.refuse(mark, weighty(place, next((one.lost for one in found if one.lost), eqn.primitive.name)))
+        marks.refuse(mark, weighty(place, next((one.lost for one in found[1:] if one.lost), eqn.primitive.name)))
     marks.put(eqn.outvars[0], marks.loses(found[0], eqn.primitive.name), place)
 
 
@@ -206,7 +233,9 @@ MOVES: dict[str, Move] = {
     "slice": _slice, "split": _split, "concatenate": _concatenate, "stack": _stack, "gather": _gather,
     "dot_general": _product, "conv_general_dilated": _convolve, "sort": _ORDERED, "top_k": _top,
     "rev": _untouched(lambda eqn, dim: dim in eqn.params["dimensions"]),
-    "pad": _untouched(lambda eqn, dim: any(eqn.params["padding_config"][dim])),
+    "pad": _pad,
+    "dynamic_slice": _untouched(lambda eqn, dim: eqn.params["slice_sizes"][dim] != eqn.invars[0].aval.shape[dim]),
+    **dict.fromkeys(("dynamic_update_slice", "scatter", "scatter_add", "scatter-add", "scatter_mul"), _written),
     "tile": _untouched(lambda eqn, dim: eqn.params["reps"][dim] != 1),
     **{f"reduce_{sort}": _reduce for sort in ("sum", "max", "min", "prod", "and", "or", "xor")},
     **{f"arg{sort}": _reduce for sort in ("max", "min")},

@@ -11,7 +11,7 @@ from symmetric_layers.flax.convert.kinds import CONVS
 from symmetric_layers.flax.convert.measure import Report, law_error, refuse_breach, without_chance
 from symmetric_layers.flax.convert.spied import host_of, is_ours, modules_of, no_module
 from symmetric_layers.flax.convert.surgeon import Surgeon
-from symmetric_layers.flax.convert.traced import arrays_of, traced
+from symmetric_layers.flax.convert.traced import accepted, arrays_of, traced
 from symmetric_layers.letters import canonical_kind
 
 
@@ -87,8 +87,7 @@ def equivariant(
         for name in unreached:
             report(f"{name!r} was not reached by the example, and stays ordinary.")
         if measure and kept:
-            rows = [row for found in law_error(new, example, kind, follower).values() for row in found]
-            worst = max((row.relative for row in rows), default=0.0)
+            worst = max(law_error(new, example, kind, follower).values())
             report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
     return new
 
@@ -99,17 +98,7 @@ def followed(model: nnx.Module, example: Any, kind: str, kept: Callable[[str], b
     follower = Follower(dict(modules_of(model)), kind, kept)
     for mode in ("evaluation", "training"):
         (watched.eval if mode == "evaluation" else watched.train)()
-        try:
-            graph = traced(watched, example)
-        except SymmetryError:
-            raise
-        except Exception as error:
-            shapes = [tuple(array.shape) for array in arrays_of(example)[0]]
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise SymmetryError(
-                f"example: the model does not accept {shapes} in {mode} mode ({reason}). Expected an input that it "
-                "runs on, and no vmap, scan or grad around its layers. Pass one of another size or sort."
-            ) from error
+        graph = accepted(lambda: traced(watched, example), example, mode)
         follower.follow(graph)
     follower.check()
     return follower

@@ -6,38 +6,57 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from symmetric_layers.errors import SymmetryError
 
 
 class Numbers:
-    """Changes the numbers of variables, each once, however many layers have it."""
+    """New numbers for variables, which are put into them together: what is asked first reads what was there before."""
 
     def __init__(self) -> None:
-        self._done: dict[int, tuple[Any, Any]] = {}
+        self._kept: dict[int, tuple[Any, Any, Any]] = {}
+        self._then: list[Callable[[], Any]] = []
 
     def keep(self, variable: Any, axis: int, firsts: Sequence[int]) -> None:
         """Keeps the entries of representatives, along an axis that is counted from the end."""
-        self.change(variable, (axis, tuple(firsts)), lambda old: taken(old, firsts, axis))
+        if variable is not None:
+            how = axis, tuple(firsts)
+            known = self._kept.setdefault(id(variable), (variable, taken(variable.get_value(), firsts, axis), how))
+            self._agree(known[2] == how)
 
-    def change(self, variable: Any, how: Any, new: Callable[[Array], Array]) -> None:
-        """Gives a variable the numbers that are made of the ones it has; `how` tells one change from another."""
-        if variable is None:
-            return
-        if id(variable) not in self._done:
-            self._done[id(variable)] = variable, how  # which keeps it alive, and its id its own
-            variable.set_value(new(variable.get_value()))
-        elif self._done[id(variable)][1] != how:
+    def put(self, variable: Any, values: Any) -> None:
+        """Puts these numbers in the place of those that a variable has."""
+        if variable is not None and values is not None:
+            known = self._kept.setdefault(id(variable), (variable, values, None))
+            self._agree(known[1] is values or (known[1].shape == values.shape and bool((known[1] == values).all())))
+
+    def then(self, step: Callable[[], Any]) -> None:
+        """What is to be done when the new numbers are there."""
+        self._then.append(step)
+
+    def apply(self) -> None:
+        """Changes all of them."""
+        for variable, values, _ in self._kept.values():
+            variable.set_value(values)
+        for step in self._then:
+            step()
+
+    def _agree(self, alike: bool) -> None:
+        if not alike:
             raise SymmetryError(
                 "model: layers that share a variable read it in different ways. Expected layers that are converted "
-                "alike. Give each its own variable, or keep them ordinary with keep."
+                "alike. Give each its own variable, or leave them out of what is converted."
             )
 
 
-def taken(values: Array, places: Sequence[int], axis: int) -> Array:
+def taken(values: Any, places: Sequence[int], axis: int) -> Any:
     """Some entries along an axis; of numbers on one device without a compiler, which would look at every shape."""
-    devices = list(values.devices())
-    if len(devices) > 1:
-        return jnp.take(values, jnp.array(places, int), axis)
-    return jax.device_put(np.asarray(values).take(list(places), axis), devices[0])
+    index = np.array(places, int)
+    if isinstance(values, jax.ShapeDtypeStruct):
+        return jax.eval_shape(lambda array: jnp.take(array, index, axis), values)
+    if isinstance(values, np.ndarray):
+        return values.take(index, axis)
+    if isinstance(values, jax.core.Tracer) or len(values.devices()) > 1:
+        return jnp.take(values, index, axis)
+    (device,) = values.devices()
+    return jax.device_put(np.asarray(values).take(index, axis), device)

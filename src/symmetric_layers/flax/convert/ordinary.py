@@ -1,21 +1,22 @@
 """The way back: ordinary layers with the full weights, for tools that know nothing else."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import spread
-from symmetric_layers.flax.convert.grids import axes_of, axes_of_transposed, placed
+from symmetric_layers.flax.convert.grids import Axis, axes_of, axes_of_transposed, placed
 from symmetric_layers.flax.convert.made import NORMS
 from symmetric_layers.flax.convert.measure import without_chance
 from symmetric_layers.flax.convert.numbers import Numbers
+from symmetric_layers.flax.convert.operators import alike
 from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
 from symmetric_layers.flax.convert.spied import become, is_ours, modules_of, no_module, spied, variables_of
-from symmetric_layers.flax.convert.traced import arrays_of
-from symmetric_layers.flax.grid import lopsided, lopsided_transposed
+from symmetric_layers.flax.convert.traced import accepted, arrays_of
+from symmetric_layers.flax.grid import each, lopsided, lopsided_transposed
 from symmetric_layers.flax.invariant import InvariantConv, InvariantConvTranspose, OrbitLinear
 from symmetric_layers.flax.law import call
 from symmetric_layers.flax.mirrored import Mirrored
@@ -63,54 +64,67 @@ def desymmetrize(model: nnx.Module, *, example: Any = None) -> Any:
         raise SymmetryError(
             "model: no layer of this package is in it. Expected symmetric layers. Nothing is left to be done."
         )
-    seen = {} if example is None else _shapes(new, example)
+    seen = {} if example is None else _calls(new, example)
     numbers, operators = Numbers(), {}
     for name, module in ours:
         if isinstance(module, Mirrored):
             operators[name] = _operator(name, module, seen.get(name))
         else:
             _ordinary(numbers, name, module, seen.get(name))
+    numbers.apply()
     for _, variable in shared:
-        _numbers(numbers, variable)
+        _numbers(variable)
     if "" in operators:
         return operators[""]
+    names = dict(modules_of(new))
     for name, operator in operators.items():
         owner, _, attribute = name.rpartition(".")
-        setattr(dict(modules_of(new))[owner], attribute, nnx.static(operator) if callable(operator) else operator)
+        setattr(names[owner], attribute, operator if isinstance(operator, nnx.Module) else nnx.static(operator))
     return new
 
 
-def _shapes(model: nnx.Module, example: Any) -> dict[str, list[tuple[int, ...]]]:
-    """The shapes of all pictures that a module is called with."""
-    found: dict[str, list[tuple[int, ...]]] = {}
+class _Call(NamedTuple):
+    """How a module was called: the shape of the picture, and what puts another array into its place."""
+
+    shape: tuple[int, ...]
+    filled: Callable[[Any], Any]
+
+
+def _calls(model: nnx.Module, example: Any) -> dict[str, list[_Call]]:
+    """How the modules of a model are called, found by the example's shapes alone."""
+    found: dict[str, list[_Call]] = {}
 
     def see(name: str, own: Any, *arguments: Any, **others: Any) -> Any:
-        first = arrays_of((arguments, others))[0]
-        if first:
-            found.setdefault(name, []).append(tuple(first[0].shape))
+        arrays, filled = arrays_of((arguments, others))
+        if arrays:
+            found.setdefault(name, []).append(_Call(tuple(arrays[0].shape), filled))
         return own(*arguments, **others)
 
     quiet = without_chance(model)
     quiet.eval()
     graph, state = nnx.split(spied(quiet, see))
     arrays, filled = arrays_of(example)
-    jax.eval_shape(lambda numbers, given: call(nnx.merge(graph, numbers), filled(given)), state, arrays)
+
+    def run(numbers: Any, given: Any) -> Any:
+        return jax.tree.leaves(call(nnx.merge(graph, numbers), filled(given)))
+
+    accepted(lambda: jax.eval_shape(run, state, arrays), example, "evaluation")
     return found
 
 
-def _ordinary(numbers: Numbers, name: str, layer: Any, shapes: Any) -> None:
+def _ordinary(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
     if isinstance(layer, _CONVS):
-        _conv(numbers, name, layer, shapes)
+        _conv(numbers, name, layer, calls)
     elif isinstance(layer, (SymmetricLinear, OrbitLinear)):
-        full = layer.full_bias() if isinstance(layer, SymmetricLinear) else None
-        _full(numbers, layer.kernel, layer.full_kernel())
-        _full(numbers, layer.bias, full)
+        bias = layer.full_bias() if isinstance(layer, SymmetricLinear) else None
+        numbers.put(layer.kernel, layer.full_kernel())
+        numbers.put(layer.bias, bias)
         _host(layer, nnx.Linear, "plan")
     elif type(layer) in _HOSTS:
         for value in ("scale", "bias", "mean", "var"):
             variable = getattr(layer, value, None)
             if variable is not None:
-                _full(numbers, variable, spread(variable[...], layer.plan))
+                numbers.put(variable, spread(variable[...], layer.plan))
         _host(layer, _HOSTS[type(layer)], "plan")
     else:
         raise SymmetryError(
@@ -119,88 +133,97 @@ def _ordinary(numbers: Numbers, name: str, layer: Any, shapes: Any) -> None:
         )
 
 
-def _conv(numbers: Numbers, name: str, layer: Any, shapes: Any) -> None:
+def _conv(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
     transposed = isinstance(layer, nnx.ConvTranspose)
     kernel = layer.full_kernel()
     bias = layer.full_bias() if hasattr(layer, "full_bias") else None
-    crooked = _crooked(name, layer, shapes)
-    if crooked:
-        sizes = shapes[0][-1 - len(layer.kernel_size) : -1] if shapes else (max(kernel.shape),) * len(layer.kernel_size)
-        axes = axes_of_transposed(layer, crooked) if transposed else axes_of(layer, sizes, crooked)
+    axes = _grid(name, layer, calls)
+    if axes:
         kernel = placed(kernel, axes, layer)
         layer.kernel_size, layer.kernel_dilation = kernel.shape[: len(axes)], 1
         layer.padding = tuple((axis.before, axis.after) for axis in axes)
-    _full(numbers, layer.kernel, kernel)
-    _full(numbers, layer.bias, bias)
+    numbers.put(layer.kernel, kernel)
+    numbers.put(layer.bias, bias)
     layer.mask, layer.kernel_shape = None, kernel.shape
     invariant = isinstance(layer, (InvariantConv, InvariantConvTranspose))
     names = ("inputs", "group") if invariant else ("plan", "share_bias", "grid")
     _host(layer, nnx.ConvTranspose if transposed else nnx.Conv, *names)
 
 
-def _crooked(name: str, layer: Any, shapes: Any) -> str:
-    """The letters along which mirrors of a layer look from the other side."""
+def _grid(name: str, layer: Any, calls: Any) -> list[Axis]:
+    """How one ordinary convolution covers the grids of a layer; nothing where that is what the layer itself does."""
     kinds = layer.inputs.kinds if hasattr(layer, "inputs") else layer.plan.kinds
     lettered = {letter for kind in kinds for letter in kind}
     if getattr(layer, "grid", "mirrored") != "mirrored" or not lettered:
-        return ""
+        return []
     if isinstance(layer, nnx.ConvTranspose):
-        found = {lopsided_transposed(layer)}
-    elif shapes:
-        found = {lopsided(layer, shape[-1 - len(layer.kernel_size) : -1]) for shape in shapes}
-    elif layer.strides in (None, 1) or all(stride == 1 for stride in _each(layer)):
-        found = {lopsided(layer, (64,) * len(layer.kernel_size))}  # of stride 1, all sizes are alike
+        crooked = _known(lopsided_transposed(layer), lettered)
+        found = [(crooked, axes_of_transposed(layer, crooked) if crooked and _is_zero(layer) else [])]
     else:
-        raise SymmetryError(
-            f"model: {name!r} has a mirrored grid, whose ordinary form depends on the size. Expected an example. Pass "
-            "an input as example."
-        )
-    letters = {"".join(letter for letter in one if letter in lettered) for one in found}
-    if len(letters) > 1:
-        raise SymmetryError(
-            f"model: {name!r} is called at sizes {sorted(set(shapes))} that leave different remainders. Expected one "
-            "ordinary form for all. Use two layers."
-        )
-    (crooked,) = letters
-    if crooked and layer.padding in ("CIRCULAR", "REFLECT"):
+        found = []
+        for sizes in _sizes(name, layer, calls):
+            crooked = _known(lopsided(layer, sizes), lettered)
+            found.append((crooked, axes_of(layer, sizes, crooked) if _is_zero(layer) else []))
+    if not any(crooked for crooked, _ in found):
+        return []
+    if not _is_zero(layer):
         raise SymmetryError(
             f"model: {name!r} has no ordinary form with padding={layer.padding!r} on a mirrored grid. Expected sizes "
             "at which both grids are one, or zero padding. Take it out of the part that is converted."
         )
-    return crooked
+    if any(axes != found[0][1] for _, axes in found):
+        called = sorted({one.shape for one in calls})
+        raise SymmetryError(
+            f"model: {name!r} is called at sizes {called} that leave different remainders. Expected one "
+            "ordinary form for all. Use two layers."
+        )
+    return found[0][1]
 
 
-def _each(layer: Any) -> tuple[int, ...]:
-    return (layer.strides,) if isinstance(layer.strides, int) else tuple(layer.strides)
+def _known(letters: str, lettered: set[str]) -> str:
+    return "".join(letter for letter in letters if letter in lettered)
 
 
-def _operator(name: str, layer: Mirrored, shapes: Any) -> Any:
+def _is_zero(layer: Any) -> bool:
+    """Whether a layer sees zeros beside a picture."""
+    return layer.padding not in ("CIRCULAR", "REFLECT")
+
+
+def _sizes(name: str, layer: Any, calls: Any) -> list[tuple[int, ...]]:
+    """The sizes of the pictures that a layer reads; of stride 1, all are alike."""
+    rank = len(layer.kernel_size)
+    if calls:
+        return [called.shape[-1 - rank : -1] for called in calls]
+    if all(stride == 1 for stride in each(layer.strides, layer.kernel_size)):
+        return [(64,) * rank]
+    raise SymmetryError(
+        f"model: {name!r} has a mirrored grid, whose ordinary form depends on the size. Expected an example. Pass "
+        "an input as example."
+    )
+
+
+def _operator(name: str, layer: Mirrored, calls: Any) -> Any:
     """What is its own mirror image at the sizes of the example."""
-    if shapes is None:
+    if calls is None:
         raise SymmetryError(
             f"model: {name!r} sees a function in the mirror, which has an ordinary form only where it is its own "
             "mirror image. Expected an example. Pass an input as example."
         )
-    for shape in shapes:
-        x = jax.random.normal(jax.random.key(0), shape)
-        if not bool(jnp.array_equal(layer(x), layer.operator(x))):
+    for called in calls:
+        arguments, others = called.filled([jax.random.normal(jax.random.key(0), called.shape)])
+        if not alike(layer(*arguments, **others), layer.operator(*arguments, **others)):
             raise SymmetryError(
-                f"model: {name!r}, a function in the mirror, has no ordinary form at pictures of {shape}. Expected "
-                "sizes at which it is its own mirror image. Pass an example of such a size."
+                f"model: {name!r}, a function in the mirror, has no ordinary form at pictures of {called.shape}. "
+                "Expected sizes at which it is its own mirror image. Pass an example of such a size."
             )
     return layer.operator
 
 
-def _full(numbers: Numbers, variable: Any, full: Any) -> None:
-    if variable is not None and full is not None:
-        numbers.change(variable, ("full", full.shape), lambda stored: full)
-
-
-def _numbers(numbers: Numbers, variable: Any) -> None:
+def _numbers(variable: Any) -> None:
     """A variable with one number for each channel, written out."""
-    full = variable.get_value()
+    full = variable.full()
     known = {key: value for key, value in variable.get_metadata().items() if key not in ("symmetry", "channels", "dim")}
-    object.__setattr__(variable, "__class__", nnx.Param)
+    become(variable, nnx.Param)
     variable.set_raw_value(full)
     variable.set_metadata(known)
 

@@ -11,6 +11,7 @@ from jax import Array
 
 from symmetric_layers.flax.bank import expand_kernel
 from symmetric_layers.flax.channels import plan_of, spread
+from symmetric_layers.flax.convert.numbers import taken
 from symmetric_layers.flax.initial import KERNEL, ZEROS, Initializer, representatives
 from symmetric_layers.flax.written import Values, Written
 from symmetric_layers.letters import LETTERS
@@ -83,7 +84,8 @@ class SymmetricLinear(nnx.Linear):
 class OrbitParam(nnx.Param[Array]):
     """`nnx.Param` with one number for each channel, of which orbits share one: for slopes, scales and the like.
 
-    What is stored and trained are the numbers of the representatives; whoever reads it gets one for each channel.
+    What is stored, trained and saved are the numbers of the representatives (`get_value()`, as hosts ask). Whoever
+    computes with it, by `param[...]`, by operators or by `jnp` functions, gets one for each channel.
 
     Equivalent to: an `nnx.Param` whose numbers are equal within each orbit.
 
@@ -92,6 +94,11 @@ class OrbitParam(nnx.Param[Array]):
         symmetry: how the channels are arranged, as pairs of kinds and numbers of channels.
         channels: how many channels there are.
         dim: the axis that they stand on, counted from the end.
+
+    Example:
+        >>> scale = OrbitParam(jnp.array([1.0, 2.0]), symmetry=(('h', 4),), channels=4)
+        >>> (scale * jnp.ones(4)).tolist(), scale.get_value().shape
+        ([1.0, 1.0, 2.0, 2.0], (2,))
     """
 
     __slots__ = ()
@@ -101,23 +108,64 @@ class OrbitParam(nnx.Param[Array]):
     ) -> None:
         super().__init__(value, symmetry=symmetry, channels=channels, dim=dim, **others)
 
-    def get_value(self, **how: Any) -> Array:
+    def full(self) -> Any:
         """One number for each channel."""
-        stored, known = super().get_value(), self.get_metadata()
+        stored, known = self.get_value(), self.get_metadata()
         if not isinstance(stored, (jax.Array, np.ndarray)):
             return stored  # shapes, shardings and the like in the place of numbers
-        bank = plan_of(dict(known["symmetry"]), known["channels"])
-        stored = _stored(stored, bank, known["dim"])
-        full = jnp.moveaxis(spread(jnp.moveaxis(stored, known["dim"], -1), bank), -1, known["dim"])
-        return full[how["index"]] if "index" in how else full
+        return jnp.moveaxis(spread(jnp.moveaxis(stored, known["dim"], -1), self._bank()), -1, known["dim"])
 
-    def set_value(self, value: Array, **how: Any) -> None:
+    def set_value(self, value: Any, **how: Any) -> None:
         """Stores the numbers of representatives, out of one for each channel or out of those alone."""
+        dim, bank = self.get_metadata()["dim"], self._bank()
+        if getattr(value, "shape", ()) and value.shape[dim] == bank.filters:
+            value = taken(value, bank.firsts, dim)
+        super().set_value(value)
+
+    def _bank(self) -> Plan:
         known: Any = self.get_metadata()
-        bank = plan_of(dict(known["symmetry"]), known["channels"])
-        super().set_value(_stored(jnp.asarray(value), bank, known["dim"]))
+        return plan_of(dict(known["symmetry"]), known["channels"])
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.full()[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.set_value(jnp.asarray(self.full()).at[key].set(value))
+
+    def __jax_array__(self) -> Any:
+        return self.full()
+
+    def __array__(self, *arguments: Any, **others: Any) -> Any:
+        return np.asarray(self.full(), *arguments, **others)
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name) if name in self.get_metadata() else getattr(self.full(), name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of one number for each channel."""
+        return tuple(self.full().shape)
+
+    @property
+    def value(self) -> Any:
+        """One number for each channel."""
+        return self.full()
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.set_value(value)
 
 
-def _stored(value: Array, bank: Plan, dim: int) -> Array:
-    """The numbers of representatives, also where one for each channel came: what is read and saved is put back."""
-    return value if value.shape[dim] != bank.filters else jnp.take(value, jnp.array(bank.firsts, int), dim)
+def _computed(name: str) -> Any:
+    """An operator that computes with one number for each channel."""
+
+    def operator(self: Any, *others: Any) -> Any:
+        seen = [other[...] if isinstance(other, nnx.Variable) else other for other in others]
+        return getattr(self.full(), name)(*seen)
+
+    return operator
+
+
+_BINARY = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow")
+for _name in (*_BINARY, *[f"r{name}" for name in _BINARY], "neg", "pos", "abs", "lt", "le", "gt", "ge", "len", "iter"):
+    setattr(OrbitParam, f"__{_name}__", _computed(f"__{_name}__"))

@@ -48,10 +48,19 @@ def is_ours(module: Any) -> bool:
 def host_of(module: Any, hosts: tuple[type, ...]) -> Any:
     """The class of the host that says what a module computes; None where a class of its own says it."""
     for host in hosts:
-        own = isinstance(module, host) and not is_ours(module)
-        if own and type(module).__call__ is host.__call__:
-            return host
+        if isinstance(module, host) and not is_ours(module):
+            return None if _methods(type(module), host) else host
     return None
+
+
+def _methods(kind: type, host: type) -> list[str]:
+    """What a class can do beyond its host: methods that a layer of another class would not have."""
+    own = [vars(one) for one in kind.__mro__[: kind.__mro__.index(host)]]
+    return [name for names in own for name, value in names.items() if _is_method(name, value)]
+
+
+def _is_method(name: str, value: Any) -> bool:
+    return isinstance(value, (types.FunctionType, property)) and (name == "__call__" or not name.startswith("_"))
 
 
 def become(module: Any, kind: type) -> None:
@@ -77,7 +86,7 @@ def spied(model: nnx.Module, see: Spy) -> Any:
             seen = functools.partial(see, joined(name, attribute) + FUNCTION, function)
             setattr(module, attribute, functools.update_wrapper(seen, function))
         if callable(module):
-            module._watching, module._name = watching, name
+            module._seen_by, module._seen_as = watching, name
             become(module, _watched(type(module)))
     return model
 
@@ -107,7 +116,7 @@ def _watched(kind: Any) -> Any:
 
     def call(self: Any, *arguments: Any, **others: Any) -> Any:
         own = functools.partial(kind.__call__, self)
-        return self._watching.see(self._name, own, *arguments, **others)
+        return self._seen_by.see(self._seen_as, own, *arguments, **others)
 
     if kind not in _WATCHED:
         _WATCHED[kind] = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})

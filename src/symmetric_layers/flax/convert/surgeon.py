@@ -9,6 +9,7 @@ from symmetric_layers.flax.convert.follow import Follower
 from symmetric_layers.flax.convert.kinds import CONVS, NORMS, WEIGHS, groups_of, is_depthwise
 from symmetric_layers.flax.convert.made import conv, invariant_conv, linear, orbit_norm, orbit_param
 from symmetric_layers.flax.convert.numbers import Numbers
+from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
 from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, variables_of
 from symmetric_layers.flax.mirrored import Mirrored
 from symmetric_layers.letters import orbit_size
@@ -31,14 +32,33 @@ class Surgeon:
             else:
                 self._one(name, module)
             for attribute, function in functions_of(module):
-                sources = self._follower.operators.get(joined(name, attribute) + FUNCTION, [])
-                if self._follower.are_orbits(sources):
+                if self._mirrors(joined(name, attribute)):
                     setattr(module, attribute, nnx.data(Mirrored(function, {self._kind: "100%"})))
-        for name, variable in variables_of(model):
-            source, dim = self._follower.vectors.get(name, (None, 0))
-            if source is not None and self._follower.are_orbits([source]):
-                self._shared(name, variable, dim)
+        variables = dict(variables_of(model))
+        for name, (source, dim) in self._follower.vectors.items():
+            if self._follower.are_orbits([source]):
+                self._shared(name, variables.get(name), dim)
+        self._numbers.apply()
         return unreached
+
+    def _mirrors(self, name: str) -> bool:
+        """Whether the mirrors of an orbit have to see a function in the mirror."""
+        calls = self._follower.functions.get(name + FUNCTION)
+        if calls is None or not calls.looks or not self._follower.are_orbits(calls.sources):
+            return False
+        if not any(lies_otherwise(function, shape, self._kind) for function, shape in calls.tries):
+            return False
+        if not all(self._follower.are_orbits([source]) for source in calls.sources):
+            raise SymmetryError(
+                f"model: {name!r} is used both on pictures and on orbits. Expected one of both. Use two functions, one "
+                "for each."
+            )
+        if any(mixes_channels(function, shape, self._kind) for function, shape in calls.tries):
+            raise SymmetryError(
+                f"model: {name!r} lies otherwise in the mirror, and channels do not go through it one by one. Expected "
+                "either. Make two functions of it, or keep that part ordinary with keep."
+            )
+        return True
 
     def _one(self, name: str, module: Any) -> None:
         try:
@@ -98,8 +118,9 @@ class Surgeon:
 
     def _shared(self, name: str, variable: Any, dim: int) -> None:
         if type(variable) is not nnx.Param:
+            sort = "an array" if variable is None else type(variable).__name__
             raise SymmetryError(
-                f"model: {name!r}, {type(variable).__name__}, has one number for each channel of an orbit. Expected an "
+                f"model: {name!r}, {sort}, has one number for each channel of an orbit. Expected an "
                 "nnx.Param. Use one, or keep that part ordinary with keep."
             )
-        orbit_param(self._numbers, variable, self._kind, dim)
+        orbit_param(variable, self._kind, dim)

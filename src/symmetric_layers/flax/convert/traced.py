@@ -1,5 +1,6 @@
 """A model as a graph: every layer is one step, everything between layers is what JAX makes of it."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,8 +9,10 @@ from flax import nnx
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.convert.kinds import is_layer
-from symmetric_layers.flax.convert.spied import modules_of, name_of, spied
+from symmetric_layers.flax.convert.operators import Function
+from symmetric_layers.flax.convert.spied import FUNCTION, modules_of, name_of, spied
 from symmetric_layers.flax.law import call
 
 LAYER = Primitive("layer")  # a whole layer: of its arrays, the first one is the picture
@@ -27,15 +30,23 @@ def _same(array: Any, *, name: str) -> Any:
 
 
 class Traced(NamedTuple):
-    """A model's graph; names of variables and shapes of the pictures go with its first and last inputs."""
+    """A model's graph.
+
+    Attributes:
+        jaxpr: the graph, whose inputs are the variables, and then the pictures.
+        variables: the names of the variables.
+        functions: by the name of a function that is a module's attribute: itself, of one array, and that one's shape.
+    """
 
     jaxpr: Any
     variables: list[str]
+    functions: dict[str, list[tuple[Function, tuple[int, ...]]]]
 
 
 def traced(model: nnx.Module, example: Any) -> Traced:
     """The graph of a model in the mode that it is in, by the example's shapes alone."""
-    watched = spied(model, _Steps(model).see)
+    steps = _Steps(model)
+    watched = spied(model, steps.see)
     graph, state = nnx.split(watched)
     leaves, tree = jax.tree_util.tree_flatten_with_path(state)
     pictures, rest = arrays_of(example)
@@ -45,7 +56,27 @@ def traced(model: nnx.Module, example: Any) -> Traced:
         return [leaf for leaf in jax.tree.leaves(call(merged, rest(given))) if is_array(leaf)]
 
     shapes = [jax.ShapeDtypeStruct(picture.shape, picture.dtype) for picture in pictures]
-    return Traced(jax.make_jaxpr(run)([leaf for _, leaf in leaves], shapes), [_name(path) for path, _ in leaves])
+    jaxpr = jax.make_jaxpr(run)([leaf for _, leaf in leaves], shapes)
+    return Traced(jaxpr, [_name(path) for path, _ in leaves], steps.functions)
+
+
+def accepted(run: Callable[[], Any], example: Any, mode: str) -> Any:
+    """What comes of running a model; refuses an example that it does not accept, in one sentence."""
+    try:
+        return run()
+    except SymmetryError:
+        raise
+    except Exception as error:
+        shapes = [tuple(array.shape) for array in arrays_of(example)[0]]
+        raise SymmetryError(
+            f"example: the model does not accept {shapes} in {mode} mode ({reason_of(error)}). Expected an input that "
+            "it runs on, and no vmap, scan or grad around its layers. Pass one of another size or sort."
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says first."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def arrays_of(example: Any) -> tuple[list[Any], Callable[[Any], Any]]:
@@ -71,11 +102,17 @@ class _Steps:
     def __init__(self, model: nnx.Module) -> None:
         self._layers = {name for name, module in modules_of(model) if is_layer(module)}
         self._within = [""]
+        self.functions: dict[str, list[tuple[Function, tuple[int, ...]]]] = {}
 
     def see(self, name: str, own: Any, *arguments: Any, **others: Any) -> Any:
         """A call of a module, or of a function that is a module's attribute."""
         if name in self._layers:
             return self._step(name, own, arguments, others)
+        if name.endswith(FUNCTION):
+            arrays, filled = arrays_of((arguments, others))
+            if len(arrays) != 1:
+                return own(*arguments, **others)  # of several pictures: a part of the module that calls it
+            self.functions.setdefault(name, []).append((_of_one(own, filled), arrays[0].shape))
         arguments, others = _at(name, (arguments, others))
         self._within.append(name)
         try:
@@ -85,6 +122,9 @@ class _Steps:
         return _at(self._within[-1], answer)
 
     def _step(self, name: str, own: Any, arguments: Any, others: Any) -> Any:
+        named = next(iter(list(inspect.signature(own.func).parameters)[1:]), "")
+        if named in others:  # the picture comes first, by whatever name
+            arguments, others = (others.pop(named), *arguments), others
         arrays, filled = arrays_of((arguments, others))
 
         def answer(given: Any) -> Any:
@@ -95,10 +135,21 @@ class _Steps:
         return LAYER.bind(*arrays, name=name, shape=found.shape, dtype=found.dtype)
 
 
+def _of_one(own: Any, filled: Callable[..., Any]) -> Function:
+    """A function of one array, called with whatever else it was called with."""
+
+    def function(array: Any) -> Any:
+        arguments, others = filled([array])
+        return own(*arguments, **others)
+
+    return function
+
+
 def _at(name: str, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: PLACE.bind(leaf, name=name) if isinstance(leaf, jax.Array) else leaf, tree)
 
 
 def _name(path: Any) -> str:
-    """The name of a variable in a state, whose arrays stand one step further down."""
-    return name_of(getattr(key, "key", getattr(key, "idx", None)) for key in path[:-1])
+    """The name of a variable in a state, whose arrays stand one step further down; arrays stand there themselves."""
+    inside = path[:-1] if isinstance(path[-1], jax.tree_util.GetAttrKey) else path
+    return name_of(getattr(key, "key", getattr(key, "idx", None)) for key in inside)

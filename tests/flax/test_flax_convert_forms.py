@@ -1,0 +1,408 @@
+"""What whole models may look like, and what is refused of them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from converted_flax import alike, wild
+from flax import nnx
+
+import symmetric_layers.flax as ours
+from symmetric_layers import SymmetryError
+from symmetric_layers.flax import desymmetrize, equivariant, symmetrize
+from symmetric_layers.flax.convert.parts import OrbitParam
+from symmetric_layers.flax.law import call
+
+
+def through(*inner, out=None):
+    """A network with these steps between its first layer and its last."""
+    rngs = nnx.Rngs(1)
+    lead, last = nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.Conv(4, 2, (1, 1), rngs=rngs)
+    return nnx.Sequential(lead, *inner, last if out is None else out)
+
+
+def conv(inner, outer, *size, **more):
+    return nnx.Conv(inner, outer, size or (3, 3), rngs=nnx.Rngs(2), **more)
+
+
+def tokens(x):
+    return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+class Attention(nnx.Module):
+    """Every pixel looks at every pixel."""
+
+    def __init__(self):
+        self.asks, self.shows = nnx.Linear(4, 8, rngs=nnx.Rngs(0)), nnx.Linear(4, 8, rngs=nnx.Rngs(1))
+
+    def __call__(self, x):
+        seen = tokens(x)
+        weights = jnp.einsum("bic,bjc->bij", self.asks(seen), self.shows(seen))
+        return jnp.einsum("bij,bjc->bic", nnx.softmax(weights), seen).reshape(x.shape)
+
+
+class Twice(nnx.Module):
+    """A layer that is called twice, and one that stands at two places."""
+
+    def __init__(self):
+        self.own = self.again = conv(4, 4)
+
+    def __call__(self, x):
+        return self.own(nnx.relu(self.again(nnx.relu(self.own(x)))))
+
+
+class Glu(nnx.Module):
+    def __init__(self):
+        self.wide = conv(4, 8)
+
+    def __call__(self, x):
+        left, right = jnp.split(self.wide(x), 2, -1)
+        return left * nnx.sigmoid(right)
+
+
+class Call(nnx.Module):
+    """A step that is written in a call."""
+
+    def __init__(self, step, **parts):
+        self.step = (step,)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def __call__(self, *arguments, **others):
+        return self.step[0](self, *arguments, **others)
+
+
+class Remembering(nnx.Module):
+    """Layers whose answers are computed again when gradients are asked for."""
+
+    def __init__(self):
+        self.own = conv(4, 4)
+
+    @nnx.remat
+    def __call__(self, x):
+        return nnx.relu(self.own(x))
+
+
+STEPS = [
+    nnx.standardize,
+    partial(nnx.softmax, axis=-1),
+    jax.checkpoint(lambda x: nnx.gelu(x) * 2),
+    jax.jit(nnx.softplus),
+    lambda x: x.transpose(3, 0, 1, 2).transpose(1, 2, 3, 0),
+    lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True),
+    lambda x: x * jnp.sort(x, 1).mean((1, 2), keepdims=True),
+    lambda x: x - x.max(-1, keepdims=True) * x.sum((1, 2, 3), keepdims=True),
+]
+CROOKED = [
+    lambda x: jax.image.resize(x, (*x.shape[:1], 12, 13, x.shape[-1]), "nearest"),
+    lambda x: jnp.pad(x, ((0, 0), (0, 1), (0, 2), (0, 0))),
+    lambda x: x[:, 1:],
+    lambda x: x * jnp.cumsum(x, 1),
+]
+
+
+def windows(net, x):
+    seen = x.reshape(1, 2, 4, 3, 3, 4).swapaxes(2, 3).reshape(6, 4, 3, 4)
+    return net.own(seen).reshape(1, 2, 3, 4, 3, 4).swapaxes(2, 3).reshape(x.shape)
+
+
+def first_token(net, x):
+    seen = jnp.concatenate([x.mean((1, 2))[:, None], tokens(x)], 1)
+    return net.own(seen)[:, 0]
+
+
+LAWFUL = {
+    "attention": (lambda: through(Attention()), "hv"),
+    "twice": (lambda: through(Twice()), "hv"),
+    "gates": (lambda: through(Glu()), "hv"),
+    "steps": (lambda: through(*STEPS), "hv"),
+    "crooked functions": (lambda: through(*CROOKED), "hv"),
+    "remembering": (lambda: through(Remembering()), "h"),
+    "pixels in a row": (lambda: through(Call(lambda net, x: net.own(x.reshape(-1, 4)).reshape(x.shape),
+                                             own=nnx.Linear(4, 4, rngs=nnx.Rngs(0)))), "h"),
+    "windows": (lambda: through(Call(windows, own=nnx.Linear(4, 4, rngs=nnx.Rngs(0)))), "h"),
+    "turned": (lambda: through(Call(lambda net, x: net.own(x.swapaxes(1, 2)).swapaxes(1, 2), own=nnx.Linear(
+        4, 4, rngs=nnx.Rngs(0)))), "h"),
+    "a first token": (lambda: nnx.Sequential(conv(3, 4), Call(first_token, own=nnx.Linear(4, 4, rngs=nnx.Rngs(0))),
+                                             nnx.Linear(4, 2, rngs=nnx.Rngs(0))), "hv"),
+    "a map without channels": (lambda: through(out=nnx.Sequential(conv(4, 1), lambda x: x[..., 0])), "hv"),
+    "classes of pixels": (lambda: through(out=nnx.Sequential(conv(4, 3), lambda x: x.argmax(-1))), "h"),
+    "a pool that is told": (lambda: through(Call(lambda net, x: net.pool(x, (2, 2), strides=(2, 2)),
+                                                 pool=nnx.max_pool)), "h"),
+    "in sixteen bits": (lambda: through(conv(4, 4, dtype=jnp.bfloat16), nnx.BatchNorm(4, dtype=jnp.bfloat16,
+                                                                                      rngs=nnx.Rngs(0))), "h"),
+    "a case": (lambda: through(out=Call(lambda net, x: jax.lax.cond(x.mean() > 0, jnp.sin, jnp.cos, net.own(x)),
+                                        own=conv(4, 2))), "h"),
+    "numbers of one's own": (lambda: nnx.Sequential(Call(lambda net, x: x - net.mean, mean=jnp.arange(3.0)), conv(3, 4),
+                                                    Call(lambda net, x: x * net.most, most=jnp.array(2.0)),
+                                                    conv(4, 2)), "h"),
+    "a query": (lambda: through(Call(lambda net, x: x * net.own(net.query[...]).mean(), own=nnx.Linear(
+        4, 4, rngs=nnx.Rngs(0)), query=nnx.Param(jnp.ones((3, 4))))), "h"),
+    "embedded": (lambda: through(Call(lambda net, x: x * net.own(jnp.zeros((1,), int))[:, None, None], own=nnx.Embed(
+        3, 1, rngs=nnx.Rngs(0)))), "h"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAWFUL)
+def test_ordinary_networks_of_many_forms_obey(name):
+    build, axes = LAWFUL[name]
+    x = jnp.asarray(np.random.RandomState(0).standard_normal((1, 8, 9, 3)))
+    model = build()
+    new = equivariant(model, axes, example=x)
+    assert call(new, x).shape == call(model, x).shape
+    assert any(type(module).__name__ == "SymmetricConv" for _, module in nnx.iter_modules(new))
+
+
+def test_functions_that_lie_otherwise_are_seen_in_the_mirror():
+    x = jnp.ones((1, 8, 9, 3))
+    new = equivariant(through(*STEPS[:2], *CROOKED, *STEPS[2:4]), "hv", example=x, measure=False)
+    assert [isinstance(step, ours.Mirrored) for step in new.layers] == [*[False] * 3, *[True] * 4, *[False] * 3]
+    new = equivariant(through(CROOKED[2]), "h", example=x, measure=False)  # along other axes it is alike
+    assert not isinstance(new.layers[1], ours.Mirrored)
+
+
+class More(nnx.Conv):
+    """A layer that can do more than its host."""
+
+    def twice(self, x):
+        return self(self(x))
+
+
+def crooked(net, x):
+    return nnx.max_pool(x, (2, 2), (2, 2))
+
+
+REFUSED = {
+    "flattened": (through(tokens, lambda x: x.reshape(1, -1), out=nnx.Linear(288, 2, rngs=nnx.Rngs(0))), "h",
+                  "'layers.3', Linear, reads channels that 'reshape' has mixed with positions"),
+    "torn": (nnx.Sequential(conv(3, 5), conv(5, 2)), "h", "'layers.0' has 5 output channels, which are no whole"),
+    "alone": (nnx.Sequential(conv(3, 4)), "h", "reads a picture and gives an answer, with no orbits between"),
+    "weights": (through(Call(lambda net, x: x @ net.mixes[...], mixes=nnx.Param(jnp.ones((4, 4))))), "h",
+                "'layers.1' weighs orbits of channels with the variable 'layers.1.mixes'"),
+    "pixels": (through(Call(lambda net, x: x + net.place[...], place=nnx.Param(jnp.ones((8, 9, 4))))), "h",
+               "'layers.1' weighs orbits of channels with the variable 'layers.1.place'"),
+    "blurred": (through(Call(lambda net, x: jax.lax.conv_general_dilated(
+        x, jnp.ones((2, 2, 1, 4)), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=4))), "h", "'layers.1' weighs orbits of channels with 'a convolution'"),
+    "concatenated": (nnx.Sequential(Call(lambda net, x: jnp.concatenate([x, net.conv(x)], -1), conv=conv(3, 4)),
+                                    conv(7, 2)), "h",
+                     "'layers.0' concatenates an input of the model with channels of layers"),
+    "groups": (through(nnx.GroupNorm(4, 4, rngs=nnx.Rngs(0)), conv(4, 6), nnx.GroupNorm(6, 2, rngs=nnx.Rngs(0)),
+                       conv(6, 4)), "h", "'layers.3' cannot be converted."),
+    "positions": (through(nnx.LayerNorm(8, feature_axes=1, reduction_axes=1, rngs=nnx.Rngs(0))), "h",
+                  "'layers.1' has numbers for axes"),
+    "both": (Call(lambda net, x: net.out(net.conv(nnx.relu(net.conv(x)))), conv=conv(4, 4), out=conv(4, 2)), "h",
+             "'conv' is used both on pictures and on orbits"),
+    "groups of filters": (through(conv(4, 6, feature_group_count=2), conv(6, 4)), "h", "Expected a multiple of 4"),
+    "depthwise": (nnx.Sequential(conv(4, 4, feature_group_count=4), conv(4, 4), conv(4, 2)), "h",
+                  "Expected a multiple of 8"),
+    "a pool": (through(Call(crooked)), "h",
+               "'max_pool' in 'layers.1' lies otherwise in the mirror at this size. Expected windows and padding that "
+               "are alike on both sides. Make it a function that is an attribute, like self.pool = "
+               "functools.partial(nnx.max_pool, ...), which is then seen in the mirror, too."),
+    "neighbours": (through(Call(lambda net, x: x * jnp.cumsum(x, -1))), "h", "followed through 'cumsum'"),
+    "rolled": (through(Call(lambda net, x: jnp.roll(x, 1, -1))), "h", "cuts channels at 3, which tears orbits of 'h'"),
+    "shuffled": (through(Call(lambda net, x: x[..., jnp.array([2, 0, 1, 3])])), "h", "followed through 'an index'"),
+    "attended": (through(nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))), "h",
+                 "'layers.1', MultiHeadAttention, has no form for orbits of channels"),
+    "breach": (through(Call(lambda net, x: x * jnp.arange(9.0)[:, None])), "h", "the converted network breaks the law"),
+    "training": (through(Call(lambda net, x: x if net.norm.use_running_average else x * jnp.arange(9.0)[:, None],
+                              norm=nnx.BatchNorm(4, rngs=nnx.Rngs(0)))), "h", "in training mode, first at 'layers.2'"),
+    "no convolution": (nnx.Sequential(nnx.Linear(3, 2, rngs=nnx.Rngs(0))), "h", "no convolution is in it"),
+    "ours": (through(ours.SymmetricConv(4, 4, (3, 3), symmetry={"h": 4}, rngs=nnx.Rngs(0))), "h",
+             "is a layer of this package already"),
+    "loops": (through(Call(lambda net, x: jax.lax.fori_loop(0, 2, lambda index, y: y + 1, x))), "h",
+              "cannot be followed through 'nnx.scan'"),
+    "statistics": (through(Call(lambda net, x: x - net.mean[...], mean=nnx.BatchStat(jnp.ones(4)))), "h",
+                   "'layers.1.mean', BatchStat, has one number for each channel of an orbit. Expected an nnx.Param"),
+    "two functions": (through(Call(lambda net, x: net.both(x, x), both=lambda a, b: nnx.max_pool(
+        a, (2, 2), (2, 2)) + nnx.avg_pool(b, (2, 2), (2, 2)))), "h", "'max_pool' in 'layers.1' lies otherwise"),
+    "both pools": (Call(lambda net, x: net.out(net.pool(nnx.relu(net.own(x))) + net.more(net.pool(x))),
+                        pool=partial(nnx.max_pool, window_shape=(2, 2), strides=(2, 2)), own=conv(3, 4),
+                        more=conv(3, 4), out=conv(4, 2)), "h", "'pool' is used both on pictures and on orbits"),
+    "for four channels": (through(lambda x: x.reshape(1, 8, 9, 4)[:, :, 1:]), "h",
+                          "'layers.1' lies otherwise in the mirror, and channels do not go through it one by one"),
+    "mixed": (through(lambda x: nnx.softmax(x, -1)[:, :, 1:]), "h",
+              "'layers.1' lies otherwise in the mirror, and channels do not go through it one by one"),
+    "an array": (through(Call(lambda net, x: x * net.scale, scale=jnp.arange(1.0, 5.0))), "h",
+                 "'layers.1.scale', an array, has one number for each channel of an orbit. Expected an nnx.Param"),
+    "cut": (through(Call(lambda net, x: jnp.concatenate([x[..., 2:], x[..., :2]], -1))), "hv",
+            "'layers.1' cuts channels at 2, which tears orbits of 'hv' apart. Expected a multiple of 4"),
+    "attended from outside": (through(Call(lambda net, x: net.own(jnp.ones((1, 3, 4)), tokens(x)).mean((1, 2))[
+        :, None, None, None] * x, own=nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))), "h",
+        "'layers.1.own', MultiHeadAttention, has no form for orbits of channels"),
+    "whole numbers": (nnx.Sequential(lambda x: x * jnp.roll(x, 1, 2), conv(3, 4), conv(4, 2)), "h",
+                      "the converted network breaks the law by"),
+    "single precision": (nnx.Sequential(lambda x: jax.lax.mul(x, jnp.ones((1, 8, 9, 3), jnp.float32)), conv(3, 4),
+                                        conv(4, 2)), "h", "the converted network does not run in double precision ("),
+    "more methods": (through(More(4, 4, (3, 3), rngs=nnx.Rngs(0))), "h",
+                     "'layers.1' weighs orbits of channels with the variable 'layers.1.kernel'"),
+    "cases": (through(Call(lambda net, x: jax.lax.cond(x.mean() > 0, jnp.sin, jnp.cos, x))), "h",
+              "cannot be followed through 'cond'"),
+}  # fmt: skip
+
+
+TYPES = {"whole numbers": "uint8", "single precision": "float32"}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_obey_is_refused_with_a_name_and_a_way_out(name):
+    model, axes, reason = REFUSED[name]
+    channels = 4 if name in ("both", "depthwise") else 3
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(model, axes, example=jnp.ones((1, 8, 9, channels), TYPES.get(name, "float64")))
+    assert reason in str(refusal.value)
+    assert str(refusal.value).count("Expected") == 1
+
+
+def test_layers_that_share_a_variable_go_on_sharing_it():
+    model = through(conv(4, 4), nnx.relu, conv(4, 4))
+    model.layers[3].kernel = model.layers[1].kernel
+    x = jnp.ones((1, 8, 9, 3))
+    new = equivariant(model, "h", example=x)
+    assert new.layers[3].kernel is new.layers[1].kernel
+    assert new.layers[1].kernel.shape == (3, 3, 4, 2)
+    model = through(nnx.Conv(4, 4, (1, 1), rngs=nnx.Rngs(0)), out=nnx.Conv(4, 4, (1, 1), rngs=nnx.Rngs(0)))
+    model.layers[2].kernel = model.layers[1].kernel
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(model, "h", example=x)
+    assert str(refusal.value) == (
+        "model: layers that share a variable read it in different ways. Expected layers that are converted alike. Give "
+        "each its own variable, or leave them out of what is converted."
+    )
+
+
+def test_layers_that_share_a_variable_are_written_out_once():
+    class Net(nnx.Module):
+        def __init__(self):
+            more = {"symmetry": {"h": 4}, "rngs": nnx.Rngs(0)}
+            self.first, self.norm = ours.SymmetricConv(3, 4, (3, 3), **more), ours.OrbitLayerNorm(4, **more)
+            self.second = ours.SymmetricConv(4, 4, (3, 3), in_symmetry={"h": 4}, **more)
+            self.third, self.last = nnx.clone(self.second), ours.OrbitLayerNorm(4, **more)
+            self.third.kernel, self.third.bias = self.second.kernel, self.first.bias
+            self.last.scale = self.norm.scale
+
+        def __call__(self, x):
+            return self.last(self.third(self.second(self.norm(self.first(x)))))
+
+    net = wild(Net())
+    plain = desymmetrize(net)
+    assert plain.third.kernel is plain.second.kernel
+    alike(net, plain, jnp.asarray(np.random.RandomState(0).standard_normal((1, 8, 9, 3))))
+    net.second.grid, net.second.padding = "mirrored", ((0, 1), (0, 1))
+    net.third.grid, net.third.padding = "mirrored", ((1, 0), (1, 0))
+    with pytest.raises(SymmetryError, match="layers that share a variable read it in different ways"):
+        desymmetrize(net)
+
+
+def test_one_layer_at_sizes_that_differ_has_no_ordinary_form():
+    own = ours.SymmetricConv(
+        4, 4, (3, 3), (4, 2), symmetry={"h": 4}, in_symmetry={"h": 4}, grid="mirrored", rngs=nnx.Rngs(0)
+    )
+    twice = Call(lambda net, x: (net.own(x), net.own(jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0))))), own=own)
+    with pytest.raises(SymmetryError) as refusal:
+        desymmetrize(twice, example=jnp.ones((1, 9, 8, 4)))
+    assert str(refusal.value) == (
+        "model: 'own' is called at sizes [(1, 9, 8, 4), (1, 11, 8, 4)] that leave different remainders. Expected one "
+        "ordinary form for all. Use two layers."
+    )
+    own.padding = "REFLECT"
+    with pytest.raises(SymmetryError) as refusal:
+        desymmetrize(twice, example=jnp.ones((1, 9, 8, 4)))
+    assert str(refusal.value) == (
+        "model: 'own' has no ordinary form with padding='REFLECT' on a mirrored grid. Expected sizes at which both "
+        "grids are one, or zero padding. Take it out of the part that is converted."
+    )
+
+
+def test_all_that_is_kept_reads_is_led_out():
+    class Net(nnx.Module):
+        def __init__(self):
+            self.own, self.out = conv(3, 4), nnx.Linear(4, 2, rngs=nnx.Rngs(0))
+            self.looks = nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))
+            self.odd = Call(lambda net, x: x[:, 1:] * net.scale[...], scale=nnx.Param(jnp.ones(4)))
+            self.second = conv(4, 4)
+
+        def __call__(self, x):
+            x = self.odd(self.second(nnx.relu(self.own(x))))
+            return self.out(self.looks(jnp.ones((1, 3, 4)), tokens(x)).mean(1))
+
+    x = jnp.ones((1, 8, 9, 3))
+    new = equivariant(Net(), "hv", example=x, keep=["looks", "odd"], measure=False)
+    assert (type(new.own), type(new.second)) == (ours.SymmetricConv, ours.InvariantConv)
+    assert (type(new.looks), type(new.odd.scale), type(new.out)) == (nnx.MultiHeadAttention, nnx.Param, nnx.Linear)
+
+
+class Standardised(nnx.Conv):
+    """A convolution of somebody's own."""
+
+    def __call__(self, x):
+        kernel = (self.kernel[...] - self.kernel[...].mean((0, 1, 2))).astype(x.dtype)
+        how = jax.lax.conv_dimension_numbers(x.shape, kernel.shape, ("NHWC", "HWIO", "NHWC"))
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=how)
+
+
+def test_convolutions_of_ones_own_can_be_kept():
+    x = jnp.ones((1, 8, 9, 3))
+    model = through(nnx.relu, Standardised(4, 4, (3, 3), rngs=nnx.Rngs(0)), nnx.relu, conv(4, 4))
+    new = equivariant(model, "h", example=x, keep=["layers.2"], measure=False)
+    sorts = [type(new.layers[index]).__name__ for index in (0, 2, 4, 5)]
+    assert sorts == ["Conv", "Standardised", "SymmetricConv", "InvariantConv"]
+    first = nnx.Sequential(Standardised(3, 4, (3, 3), rngs=nnx.Rngs(0)), conv(4, 4), conv(4, 2))
+    new = equivariant(first, "h", example=x, keep=["layers.0"], measure=False)
+    assert [type(layer).__name__ for layer in new.layers] == ["Standardised", "SymmetricConv", "InvariantConv"]
+
+
+def test_the_picture_is_known_by_its_name():
+    def step(net, x, mask):
+        return net.out(net.norm(mask=mask, x=net.own(x)))
+
+    norm = nnx.LayerNorm(4, rngs=nnx.Rngs(0))
+    model = Call(step, own=conv(3, 4), norm=norm, out=conv(4, 2))
+    x = {"x": jnp.ones((1, 8, 9, 3)), "mask": jnp.ones((1, 8, 9, 1), bool)}
+    new = equivariant(model, "h", example=x, measure=False)
+    assert (type(new.norm), type(new.out)) == (ours.OrbitLayerNorm, ours.InvariantConv)
+
+
+@pytest.mark.parametrize("array", [jnp.asarray, np.asarray])
+def test_masks_are_those_of_representatives(array):
+    mask = np.random.RandomState(0).randint(0, 2, (3, 3, 3, 4))
+    model = nnx.Sequential(conv(3, 4, mask=array(mask)))
+    new = symmetrize(model, {"h": 4})
+    np.testing.assert_array_equal(new.layers[0].mask, mask[..., ::2])
+
+
+def test_numbers_need_not_be_on_a_device_nor_on_one():
+    model = through(conv(4, 8), conv(8, 4))
+    model.layers[1].bias = nnx.Param(np.arange(8.0))
+    mesh = jax.make_mesh((4,), ("filters",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, None, None, "filters"))
+    kernel = np.asarray(model.layers[1].kernel[...])
+    model.layers[1].kernel[...] = jax.device_put(kernel, sharding)
+    new = equivariant(model, "h", example=jnp.ones((1, 8, 9, 3)), measure=False)
+    np.testing.assert_array_equal(new.layers[1].bias[...], [0, 2, 4, 6])
+    np.testing.assert_array_equal(new.layers[1].kernel[...], kernel[..., ::2])
+    abstract = nnx.eval_shape(lambda: through(conv(4, 4)))
+    new = equivariant(abstract, "h", example=jnp.ones((1, 8, 9, 3)), measure=False)
+    assert new.layers[1].kernel.get_value().shape == (3, 3, 4, 2)
+
+
+def test_numbers_that_orbits_share_are_read_as_before():
+    scale = OrbitParam(jnp.array([1.0, 2.0]), symmetry=(("h", 4),), channels=4)
+    full = np.array([1.0, 1.0, 2.0, 2.0])
+    ones = jnp.ones(4)
+    for read in (scale[...], scale.value, np.asarray(scale), jnp.asarray(scale), scale.astype(float), scale.reshape(-1),
+                 scale.T, scale + 0, 0 + scale, scale * ones, ones * scale, scale * nnx.Param(ones), abs(scale),
+                 jnp.negative(-scale), jnp.stack(list(scale)), scale.clip(0)):  # fmt: skip
+        np.testing.assert_array_equal(read, full)
+    assert (scale.shape, scale.ndim, len(scale), float(scale[2]), float(scale @ jnp.ones(4))) == ((4,), 1, 4, 2.0, 6.0)
+    assert scale.get_value().tolist() == [1.0, 2.0]
+    scale[0] = 5.0
+    scale.value = scale.value + 1
+    assert scale[...].tolist() == [6.0, 6.0, 3.0, 3.0]
+    scale.set_value(jnp.array([7.0, 8.0]))
+    assert scale[1:3].tolist() == [7.0, 8.0]
+    turned = OrbitParam(jnp.ones((2, 1)), symmetry=(("h", 4),), channels=4, dim=-2)
+    assert (turned.shape, (turned < 2).tolist()) == ((4, 1), [[True]] * 4)
