@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 # TensorFlow 1.15 needs Python 3.7: found as python3.7, through pyenv, or named here
 PYTHON37 ?= $(shell python3.7 -c 'import sys; print(sys.executable)' 2>/dev/null || ls $$(pyenv root 2>/dev/null)/versions/3.7.*/bin/python 2>/dev/null | tail -n 1)
 BIN := .venv/bin
+# what JAX compiles for one test, others need not compile again
+JAX_CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/build/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+  JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 TF1 := .venv-tf1/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -40,11 +43,11 @@ test-main: setup chromium
 
 test-keras: setup
 	KERAS_BACKEND=tensorflow OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
-	KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
+	$(JAX_CACHE) KERAS_BACKEND=jax OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
 	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/keras
 
 test-flax: setup
-	JAX_ENABLE_X64=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/flax
+	$(JAX_CACHE) JAX_ENABLE_X64=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/flax
 
 ifeq ($(PYTHON37),)
 test-tf1:

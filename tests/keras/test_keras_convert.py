@@ -69,20 +69,6 @@ def test_a_compiled_model_stays_compiled_and_learns(tmp_path):
     assert max(errors(new, "hv")) < 1e-3
 
 
-def test_mirrored_banks_take_the_place_of_convolutions():
-    model = wild(networks_keras.unet())
-    new = symmetrize(model, {"hv": "50%"}, where=lambda name, conv: conv.kernel_size != (1, 1))
-    convs = [layer for layer in new.layers if isinstance(layer, layers.Conv2D)]
-    assert [layer.plan.stored for layer in convs if hasattr(layer, "plan")] == [5, 10, 10, 10, 5, 2]
-    assert sum(type(layer) is layers.Conv2D for layer in new.layers) == 1
-    assert max(errors(new, "h")) > 1e-2  # layers obey, the network does not
-    (old, made) = next(pair for pair in zip(model.layers, new.layers, strict=True) if hasattr(pair[1], "plan"))
-    first = list(made.plan.firsts)
-    np.testing.assert_array_equal(ops.convert_to_numpy(old.kernel)[..., first], ops.convert_to_numpy(made.kernel))
-    np.testing.assert_array_equal(ops.convert_to_numpy(old.bias)[first], ops.convert_to_numpy(made.bias))
-    alike(desymmetrize(new), new, pictures(new))
-
-
 class Written(keras.Model):
     def call(self, x):
         return x

@@ -5,11 +5,11 @@ import networks_keras
 import numpy as np
 import pytest
 from converted_keras import SMALL, alike, errors, pictures, wild
-from keras import layers
+from keras import layers, ops
 
 import symmetric_layers.keras as ours
 from symmetric_layers import SymmetryError
-from symmetric_layers.keras import desymmetrize, equivariance_error, equivariant
+from symmetric_layers.keras import desymmetrize, equivariance_error, equivariant, symmetrize
 
 BACKEND = keras.backend.backend()
 EXACT = {"dtype": "float64"}
@@ -388,3 +388,17 @@ def test_what_cannot_obey_is_refused_with_a_name_and_a_way_out(name, build, reas
         equivariant(keras.Model(x, build(x)), "h")
     assert reason in str(refusal.value)
     assert str(refusal.value).count("Expected") == 1
+
+
+def test_mirrored_banks_take_the_place_of_convolutions():
+    model = wild(networks_keras.unet())
+    new = symmetrize(model, {"hv": "50%"}, where=lambda name, conv: conv.kernel_size != (1, 1))
+    convs = [layer for layer in new.layers if isinstance(layer, layers.Conv2D)]
+    assert [layer.plan.stored for layer in convs if hasattr(layer, "plan")] == [5, 10, 10, 10, 5, 2]
+    assert sum(type(layer) is layers.Conv2D for layer in new.layers) == 1
+    assert max(errors(new, "h")) > 1e-2  # layers obey, the network does not
+    (old, made) = next(pair for pair in zip(model.layers, new.layers, strict=True) if hasattr(pair[1], "plan"))
+    first = list(made.plan.firsts)
+    np.testing.assert_array_equal(ops.convert_to_numpy(old.kernel)[..., first], ops.convert_to_numpy(made.kernel))
+    np.testing.assert_array_equal(ops.convert_to_numpy(old.bias)[first], ops.convert_to_numpy(made.bias))
+    alike(desymmetrize(new), new, pictures(new))

@@ -305,7 +305,7 @@ def test_paddings_of_all_kinds(mode):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # the interpreter's: infinities meet
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
 @pytest.mark.parametrize(("inputs", "outputs"), [(3, 5), (4, 8)], ids=["by pointers", "in boxes"])
 @DEEP
 def test_what_is_not_finite_arrives_where_the_reference_has_it_and_nowhere_else(value, deep, inputs, outputs):

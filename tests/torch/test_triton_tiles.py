@@ -61,8 +61,7 @@ def test_every_tile_that_may_be_taken_gives_the_answer(deep, monkeypatch):
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="On a GPU the tuner itself is at work")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("deep", [False, True], ids=["lifting", "deep"])
+@pytest.mark.parametrize(("deep", "dtype"), [(False, torch.bfloat16), (True, torch.float32)], ids=["lifting", "deep"])
 def test_every_tile_of_boxes_that_may_be_taken_gives_the_answer(deep, dtype, monkeypatch):
     """The same where everything is read in boxes."""
     home = "symmetric_layers.torch.kernels.triton"
