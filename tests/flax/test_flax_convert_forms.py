@@ -131,6 +131,9 @@ LAWFUL = {
     "classes of pixels": (lambda: through(out=nnx.Sequential(conv(4, 3), lambda x: x.argmax(-1))), "h"),
     "a pool that is told": (lambda: through(Call(lambda net, x: net.pool(x, (2, 2), strides=(2, 2)),
                                                  pool=nnx.max_pool)), "h"),
+    "blurred": (lambda: nnx.Sequential(lambda x: jax.lax.conv_general_dilated(
+        x.astype(jnp.float32), jnp.ones((3, 3, 1, 3), jnp.float32), (1, 1), "SAME", dimension_numbers=(
+            "NHWC", "HWIO", "NHWC"), feature_group_count=3), conv(3, 4), conv(4, 2)), "h"),
     "in sixteen bits": (lambda: through(conv(4, 4, dtype=jnp.bfloat16), nnx.BatchNorm(4, dtype=jnp.bfloat16,
                                                                                       rngs=nnx.Rngs(0))), "h"),
     "a case": (lambda: through(out=Call(lambda net, x: jax.lax.cond(x.mean() > 0, jnp.sin, jnp.cos, net.own(x)),
@@ -161,6 +164,12 @@ def test_functions_that_lie_otherwise_are_seen_in_the_mirror():
     assert [isinstance(step, ours.Mirrored) for step in new.layers] == [*[False] * 3, *[True] * 4, *[False] * 3]
     new = equivariant(through(CROOKED[2]), "h", example=x, measure=False)  # along other axes it is alike
     assert not isinstance(new.layers[1], ours.Mirrored)
+
+
+def typed(x):
+    if x.dtype != jnp.float16:
+        raise TypeError("sixteen bits are all that is taken here")
+    return x.astype(jnp.float32)
 
 
 class More(nnx.Conv):
@@ -235,8 +244,11 @@ REFUSED = {
         "'layers.1.own', MultiHeadAttention, has no form for orbits of channels"),
     "whole numbers": (nnx.Sequential(lambda x: x * jnp.roll(x, 1, 2), conv(3, 4), conv(4, 2)), "h",
                       "the converted network breaks the law by"),
-    "single precision": (nnx.Sequential(lambda x: jax.lax.mul(x, jnp.ones((1, 8, 9, 3), jnp.float32)), conv(3, 4),
-                                        conv(4, 2)), "h", "the converted network does not run in double precision ("),
+    "single precision": (nnx.Sequential(lambda x: jax.lax.mul(x, jnp.arange(1.0, 10.0, dtype=jnp.float32)[
+        None, None, :, None] * jnp.ones((1, 8, 9, 3), jnp.float32)), conv(3, 4), conv(4, 2)), "h",
+        "the converted network breaks the law by"),
+    "of its own type": (nnx.Sequential(Call(lambda net, x: net.checked(x), checked=typed), conv(3, 4), conv(4, 2)), "h",
+                        "the converted network does not run with random numbers (sixteen bits"),
     "more methods": (through(More(4, 4, (3, 3), rngs=nnx.Rngs(0))), "h",
                      "'layers.1' weighs orbits of channels with the variable 'layers.1.kernel'"),
     "cases": (through(Call(lambda net, x: jax.lax.cond(x.mean() > 0, jnp.sin, jnp.cos, x))), "h",
@@ -244,7 +256,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-TYPES = {"whole numbers": "uint8", "single precision": "float32"}
+TYPES = {"whole numbers": "uint8", "single precision": "float32", "of its own type": "float16"}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -34,6 +34,8 @@ STANDS = {
     "more axes": (lambda x: x.reshape(2, 2, 2, 5, 6), 4),
     "behind it": (lambda x: x[..., None], 3),
     "before it": (lambda x: x[:, None], 4),
+    "turned and flat": (lambda x: lax.reshape(x, (2, 6, 20), (0, 3, 2, 1)), 1),
+    "medians": (lambda x: jnp.median(x, axis=(1, 2), keepdims=True), 3),
     "squeezed": (lambda x: x[:, :1, :1].squeeze((1, 2)), 1),
     "one pixel": (lambda x: x[:, 0, 0], 1),
     "means": (lambda x: x.mean((1, 2)), 1),

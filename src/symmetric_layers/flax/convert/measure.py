@@ -32,7 +32,7 @@ def without_chance(model: nnx.Module) -> nnx.Module:
 
 
 def randomised(model: nnx.Module) -> nnx.Module:
-    """A copy in double precision whose numbers are all random, of a size that networks can bear."""
+    """A copy in the widest precision at hand whose numbers are all random, of a size that networks can bear."""
     model, generator = without_chance(model), np.random.default_rng(0)
     for name, variable in variables_of(model):
         stored = variable.get_raw_value()
@@ -72,19 +72,29 @@ def random_input(example: Any) -> Any:
 
 
 def law_error(model: nnx.Module, example: Any, kind: str, follower: Follower) -> dict[bool, float]:
-    """How far a network's answers are from the law, by whether it is in training mode."""
+    """How far a network's answers are from the law, by whether it is in training mode.
+
+    In double precision; in single precision where a model computes with float32 numbers of its own and no others.
+    """
+    try:
+        return _measured(model, example, kind, follower, wide=True)
+    except Exception as first:
+        try:
+            return _measured(model, example, kind, follower, wide=False)
+        except Exception as error:
+            raise SymmetryError(
+                f"model: the converted network does not run with random numbers ({reason_of(error)}). Expected a model "
+                "that computes in the type of its input. Pass measure=False."
+            ) from first
+
+
+def _measured(model: nnx.Module, example: Any, kind: str, follower: Follower, wide: bool) -> dict[bool, float]:
     found = {}
-    with jax.enable_x64(True):
+    with jax.enable_x64(wide):
         wild, x = randomised(model), random_input(example)
         for training in (False, True):
             (wild.train if training else wild.eval)()
-            try:
-                rows = deviations(_compiled(wild, x, follower), x, kind, None, lambda name: None)
-            except Exception as error:
-                raise SymmetryError(
-                    f"model: the converted network does not run in double precision ({reason_of(error)}). Expected a "
-                    "model that computes in the type of its input. Pass measure=False."
-                ) from error
+            rows = deviations(_compiled(wild, x, follower), x, kind, None, lambda name: None)
             found[training] = max((row.relative for row in rows), default=0.0)
     return found
 
@@ -105,6 +115,13 @@ def _compiled(model: nnx.Module, x: Any, follower: Follower) -> Answers:
 
 def _first_breach(model: nnx.Module, example: Any, kind: str, follower: Follower, training: bool) -> str:
     """The name of the first layer whose answer breaks the law; that of no layer where none is seen to."""
+    try:
+        return _first(model, example, kind, follower, training)
+    except Exception:  # of a model that runs in single precision alone
+        return ""
+
+
+def _first(model: nnx.Module, example: Any, kind: str, follower: Follower, training: bool) -> str:
     with jax.enable_x64(True):
         wild, x, notes = randomised(model), random_input(example), dict[str, Array]()
         (wild.train if training else wild.eval)()

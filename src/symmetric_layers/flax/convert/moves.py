@@ -17,8 +17,10 @@ def _reshape(marks: Marks, eqn: Any, place: str) -> None:
     if mark is None or mark.dim is None:
         marks.put(answer, mark, place)
         return
-    before = math.prod(old[: mark.dim])
-    fits = [axis for axis, size in enumerate(new) if size == old[mark.dim] and math.prod(new[:axis]) == before]
+    order = list(eqn.params["dimensions"] or range(len(old)))  # axes may change places before
+    dim, old = order.index(mark.dim), [old[axis] for axis in order]
+    before = math.prod(old[:dim])
+    fits = [axis for axis, size in enumerate(new) if size == old[dim] and math.prod(new[:axis]) == before]
     marks.put(answer, mark._replace(dim=fits[-1]) if fits else marks.loses(mark, "reshape"), place)
 
 
