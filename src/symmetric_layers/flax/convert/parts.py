@@ -153,6 +153,7 @@ class OrbitParam(nnx.Param[Array]):
 
     @value.setter
     def value(self, value: Any) -> None:
+        """Stores the numbers of representatives."""
         self.set_value(value)
 
 
