@@ -143,6 +143,8 @@ LAWFUL = {
                                                     conv(4, 2)), "h"),
     "a query": (lambda: through(Call(lambda net, x: x * net.own(net.query[...]).mean(), own=nnx.Linear(
         4, 4, rngs=nnx.Rngs(0)), query=nnx.Param(jnp.ones((3, 4))))), "h"),
+    "measured weights": (lambda: through(Call(lambda net, x: x / jnp.linalg.norm(net.all[...]), all=nnx.Param(
+        jnp.ones((3, 4))))), "h"),
     "embedded": (lambda: through(Call(lambda net, x: x * net.own(jnp.zeros((1,), int))[:, None, None], own=nnx.Embed(
         3, 1, rngs=nnx.Rngs(0)))), "h"),
 }  # fmt: skip

@@ -62,12 +62,13 @@ class Follower:
         """Takes notes of a graph."""
         marks, jaxpr = self._marks, graph.jaxpr.jaxpr
         marks.forget()
-        for name, tries in graph.functions.items():
-            self.functions.setdefault(name, Calls()).tries += tries
         count = len(graph.variables)
         for name, var in zip(graph.variables, jaxpr.invars[:count], strict=True):
             self._variable(name, var)
         self._axes = max((len(var.aval.shape) for var in jaxpr.invars[count:]), default=0)
+        for name, tries in graph.functions.items():
+            pictures = [one for one in tries if len(one[1]) == self._axes]
+            self.functions.setdefault(name, Calls()).tries += pictures
         for var in jaxpr.invars[count:]:
             source, axes = marks.sets.new(plain=True), len(var.aval.shape)
             marks.inputs.add(source)

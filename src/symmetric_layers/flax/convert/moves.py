@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from symmetric_layers.flax.convert.marks import Marks
-from symmetric_layers.flax.convert.steps import WEIGHTS, lost, weighty
+from symmetric_layers.flax.convert.products import product
+from symmetric_layers.flax.convert.steps import WEIGHTS, weighty
 from symmetric_layers.sets import Mark
 
 Move = Callable[[Marks, Any, str], None]
@@ -60,12 +61,12 @@ def _reduce(marks: Marks, eqn: Any, place: str) -> None:
     axes, chooses = eqn.params["axes"], eqn.primitive.name.startswith("arg")
     for var, answer in zip(eqn.invars, eqn.outvars, strict=False):
         mark = marks.of(var)
-        if mark is None or mark.dim is None:
-            pass
-        elif mark.dim not in axes:
-            mark = mark._replace(dim=_without(axes, mark.dim))
-        else:
+        if mark is not None and mark.lost.startswith(WEIGHTS) and not answer.aval.shape:
+            mark = marks.none()  # one number
+        elif mark is not None and mark.dim in axes:
             mark = marks.loses(mark, eqn.primitive.name) if chooses else marks.none()
+        elif mark is not None and mark.dim is not None:
+            mark = mark._replace(dim=_without(axes, mark.dim))
         marks.put(answer, mark, place)
 
 
@@ -186,54 +187,13 @@ def _convolve(marks: Marks, eqn: Any, place: str) -> None:
     marks.put(eqn.outvars[0], marks.loses(found[0], eqn.primitive.name), place)
 
 
-def _product(marks: Marks, eqn: Any, place: str) -> None:
-    """Sums of products: positions may be weighed, channels only with those that are arranged alike."""
-    (inner, batch), (answer,) = eqn.params["dimension_numbers"], eqn.outvars
-    known = [marks.of(var) for var in eqn.invars]
-    dims = [None if mark is None else mark.dim for mark in known]
-    free = [
-        [axis for axis in range(len(var.aval.shape)) if axis not in (*inner[side], *batch[side])]
-        for side, var in enumerate(eqn.invars)
-    ]
-    standing = [(0, axis) for axis in batch[0]] + [(0, axis) for axis in free[0]] + [(1, axis) for axis in free[1]]
-    with_channels = [side for side in (0, 1) if dims[side] is not None]
-    if not with_channels:
-        found = [mark for mark in known if mark is not None]
-        how = next((mark.lost for mark in found if mark.lost), "")
-        marks.put(answer, marks.loses(found[0], how) if how else marks.none(), place)
-        return
-    lead = known[with_channels[0]]
-    assert_not_none: Any = lead
-    pairs = [*zip(*inner, strict=True)], [*zip(*batch, strict=True)]
-    if len(with_channels) == 2 and tuple(dims) in (*pairs[0], *pairs[1]):
-        other: Any = known[1]
-        marks.sets.join(assert_not_none.source, other.source)
-        summed = tuple(dims) in pairs[0]
-        marks.put(answer, marks.none() if summed else assert_not_none._replace(dim=standing.index((0, dims[0]))), place)
-        return
-    if len(with_channels) == 2:
-        for mark in known:
-            marks.refuse(mark, lost(place, "", "dot_general"))  # type: ignore[arg-type]
-        marks.put(answer, marks.loses(assert_not_none, "dot_general"), place)
-        return
-    side = with_channels[0]
-    if dims[side] in inner[side]:
-        other_mark = known[1 - side]
-        how = other_mark.lost if other_mark is not None and other_mark.lost.startswith(WEIGHTS) else "dot_general"
-        marks.refuse(assert_not_none, weighty(place, how))
-        marks.put(answer, marks.loses(assert_not_none, "dot_general"), place)
-        return
-    where = (0, batch[0][batch[1].index(dims[side])]) if side and dims[side] in batch[1] else (side, dims[side])
-    marks.put(answer, assert_not_none._replace(dim=standing.index(where)), place)
-
-
 _WINDOWED = _untouched(lambda eqn, dim: eqn.params["window_dimensions"][dim] != 1)
 _CUMULATED, _ORDERED = _along("axis"), _along("dimension")
 
 MOVES: dict[str, Move] = {
     "reshape": _reshape, "broadcast_in_dim": _broadcast, "transpose": _transpose, "squeeze": _squeeze,
     "slice": _slice, "split": _split, "concatenate": _concatenate, "stack": _stack, "gather": _gather,
-    "dot_general": _product, "conv_general_dilated": _convolve, "sort": _ORDERED, "top_k": _top,
+    "dot_general": product, "conv_general_dilated": _convolve, "sort": _ORDERED, "top_k": _top,
     "rev": _untouched(lambda eqn, dim: dim in eqn.params["dimensions"]),
     "pad": _pad,
     "dynamic_slice": _untouched(lambda eqn, dim: eqn.params["slice_sizes"][dim] != eqn.invars[0].aval.shape[dim]),

@@ -35,6 +35,8 @@ def lies_otherwise(function: Function, shape: tuple[int, ...], kind: str) -> boo
     """Whether a function answers the mirrored picture otherwise than with the mirrored answer."""
     x = _random(shape)
     straight = function(x)
+    if not hasattr(straight, "ndim"):
+        return False  # several answers
     for letter in kind:
         seen = function(flip(x, letter))
         expected = flip(straight, letter) if straight.ndim == x.ndim else straight
