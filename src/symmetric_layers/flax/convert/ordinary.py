@@ -14,7 +14,7 @@ from symmetric_layers.flax.convert.measure import without_chance
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import alike
 from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
-from symmetric_layers.flax.convert.spied import become, is_ours, modules_of, no_module, spied, variables_of
+from symmetric_layers.flax.convert.spied import become, is_ours, modules_of, no_module, put, spied, variables_of
 from symmetric_layers.flax.convert.traced import accepted, arrays_of
 from symmetric_layers.flax.grid import each, lopsided, lopsided_transposed
 from symmetric_layers.flax.invariant import InvariantConv, InvariantConvTranspose, OrbitLinear
@@ -79,7 +79,7 @@ def desymmetrize(model: nnx.Module, *, example: Any = None) -> Any:
     names = dict(modules_of(new))
     for name, operator in operators.items():
         owner, _, attribute = name.rpartition(".")
-        setattr(names[owner], attribute, operator if isinstance(operator, nnx.Module) else nnx.static(operator))
+        put(names[owner], attribute, operator if isinstance(operator, nnx.Module) else nnx.static(operator))
     return new
 
 

@@ -84,14 +84,14 @@ def spied(model: nnx.Module, see: Spy) -> Any:
     for name, module in list(modules_of(model)):
         for attribute, function in functions_of(module):
             seen = functools.partial(see, joined(name, attribute) + FUNCTION, function)
-            setattr(module, attribute, functools.update_wrapper(seen, function))
+            put(module, attribute, functools.update_wrapper(seen, function))
         if callable(module):
             module._seen_by, module._seen_as = watching, name
             become(module, _watched(type(module)))
     return model
 
 
-def functions_of(module: Any) -> list[tuple[str, Any]]:
+def functions_of(module: Any) -> list[tuple[Any, Any]]:
     """The functions that are attributes of a module: what it may call between its layers."""
     if is_ours(module) or (_is_host(module) and not isinstance(module, (nnx.List, nnx.Dict))):
         return []  # what layers are made with
@@ -99,11 +99,19 @@ def functions_of(module: Any) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in vars(module).items() if isinstance(value, sorts)]
 
 
+def put(module: Any, attribute: Any, value: Any) -> None:
+    """Sets an attribute of a module; what a list holds are its attributes, too, in some versions of it."""
+    if isinstance(module, nnx.List):
+        module[int(attribute)] = value
+    else:
+        setattr(module, attribute, value)
+
+
 def _is_host(module: Any) -> bool:
     return type(module).__module__.startswith("flax.")
 
 
-def joined(name: str, attribute: str) -> str:
+def joined(name: str, attribute: Any) -> str:
     """The name of what a module has as this attribute."""
     return f"{name}.{attribute}" if name else attribute
 

@@ -10,7 +10,7 @@ from symmetric_layers.flax.convert.kinds import CONVS, NORMS, WEIGHS, groups_of,
 from symmetric_layers.flax.convert.made import conv, invariant_conv, linear, orbit_norm, orbit_param
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
-from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, variables_of
+from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, put, variables_of
 from symmetric_layers.flax.mirrored import Mirrored
 from symmetric_layers.letters import orbit_size
 
@@ -33,7 +33,7 @@ class Surgeon:
                 self._one(name, module)
             for attribute, function in functions_of(module):
                 if self._mirrors(joined(name, attribute)):
-                    setattr(module, attribute, nnx.data(Mirrored(function, {self._kind: "100%"})))
+                    put(module, attribute, nnx.data(Mirrored(function, {self._kind: "100%"})))
         variables = dict(variables_of(model))
         for name, (source, dim) in self._follower.vectors.items():
             if self._follower.are_orbits([source]):
