@@ -186,7 +186,23 @@ def grown(x):
     return layers.Conv2D(2, 1)(keras.ops.stack([x, x], 1)[:, 0])
 
 
+def across(x):
+    """Columns in the place of rows, and back."""
+    x = layers.Permute((2, 1, 3))(layers.Conv2D(4, 3)(x))
+    return layers.Conv2D(2, 1)(layers.Permute((2, 1, 3))(layers.Dense(4)(x)))
+
+
+def windows(x):
+    """Attention in windows cuts pictures so, and lays them together again."""
+    x = keras.ops.reshape(layers.Conv2D(4, 3, padding="same")(x), (-1, 3, 3, 2, 4, 4))
+    x = keras.ops.reshape(keras.ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, 3, 4, 4))
+    x = keras.ops.reshape(layers.Dense(4)(x), (-1, 3, 2, 3, 4, 4))
+    return layers.Conv2D(2, 1)(keras.ops.reshape(keras.ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, 9, 8, 4)))
+
+
 LAWFUL = {
+    "windows": (windows, "h"),
+    "across": (across, "h"),
     "twice behind a pad": (twice_behind_a_pad, "h"),
     "an inner pad that is shown": (inner_pad_that_is_shown, "h"),
     "tokens": (tokens, "hv"),

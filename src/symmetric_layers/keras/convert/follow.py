@@ -256,7 +256,7 @@ class Follower:
                 self._set(answer, mark if same else mark._replace(dim=None))
             return
         sizes = [8 if size is None else size for size in tensor.shape]
-        sizes[0] = 1 if tensor.shape[0] is None else sizes[0]
+        sizes[0] = _rows(tensor, answers[0]) if tensor.shape[0] is None else sizes[0]
         count = [sizes[axis] if axis == mark.dim else 1 for axis in range(len(sizes))]
         numbers = ops.broadcast_to(ops.reshape(ops.arange(sizes[mark.dim], dtype="float32"), count), sizes)
         arguments, others = keras.tree.map_structure(lambda given: numbers if given is tensor else given, call)
@@ -288,6 +288,12 @@ class Follower:
     def _set(self, tensor: Any, mark: Mark) -> None:
         self._alive.append(tensor)
         self._marks[id(tensor)] = mark
+
+
+def _rows(tensor: Any, answer: Any) -> int:
+    """How many rows an open batch needs at least to be reshaped to the answer's sizes."""
+    known, wanted = (math.prod(size for size in one.shape if size) for one in (tensor, answer))
+    return max(wanted // known, 1) if wanted % known == 0 else 1
 
 
 def _channels_in(model: Any, tensor: Any) -> int | None:
