@@ -201,3 +201,21 @@ def test_the_first_convolution_lifts_and_the_last_one_comes_back():
     assert type(new.up).__name__ == "SymmetricConvTranspose2d"
     assert type(new.gate).__name__ == type(new.out).__name__ == "InvariantConv2d"
     assert type(new.pool).__name__ == "Mirrored"
+
+
+class Classes(nn.Module):
+    """Answers the number of the likeliest class of every pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x))).argmax(1)
+
+
+def test_the_number_of_a_class_is_an_answer():
+    new = equivariant(Classes(), "h", example=torch.randn(1, 3, 8, 9))
+    assert type(new.last).__name__ == "InvariantConv2d"
+    x = torch.randn(2, 3, 8, 9)
+    assert torch.equal(new(x.flip(-1)), new(x).flip(-1))

@@ -179,7 +179,7 @@ class Follower(TorchFunctionMode):
         elif name in ("cat", "concat", "concatenate", "stack"):
             self._concatenate(name, args, kwargs, inputs, outputs[0])
         elif name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], Tensor)):
-            self._reduce(args, kwargs, inputs[0], outputs)
+            self._reduce(name, args, kwargs, inputs[0], outputs)
         else:
             self._combine(name, inputs, outputs)
 
@@ -212,7 +212,7 @@ class Follower(TorchFunctionMode):
         lost = next((mark.lost for _, mark in inputs if mark.lost), "")
         _set(output, Mark(first.source, axis, lost))
 
-    def _reduce(self, args: Any, kwargs: Any, given: Any, outputs: list[Tensor]) -> None:
+    def _reduce(self, name: str, args: Any, kwargs: Any, given: Any, outputs: list[Tensor]) -> None:
         tensor, mark = given
         dims = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
         if dims is None or mark.dim is None:
@@ -223,7 +223,9 @@ class Follower(TorchFunctionMode):
         kept = outputs[0].dim() == tensor.dim()
         axis = mark.dim if kept else mark.dim - sum(dim < mark.dim for dim in over)
         for output in outputs:
-            if mark.dim in over:  # what is left is one number for all channels
+            if mark.dim in over and name.startswith("arg"):  # the number of a channel, which its mirror does not have
+                _set(output, Mark(mark.source, None, name))
+            elif mark.dim in over:  # what is left is one number for all channels
                 _set(output, Mark(self.sets.new(plain=True), axis if kept else None))
             else:
                 _set(output, Mark(mark.source, axis, mark.lost))
