@@ -217,5 +217,5 @@ class Classes(nn.Module):
 def test_the_number_of_a_class_is_an_answer():
     new = equivariant(Classes(), "h", example=torch.randn(1, 3, 8, 9))
     assert type(new.last).__name__ == "InvariantConv2d"
-    x = torch.randn(2, 3, 8, 9)
+    new, x = new.double(), torch.randn(2, 3, 8, 9, dtype=torch.float64)
     assert torch.equal(new(x.flip(-1)), new(x).flip(-1))
