@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from converted_flax import alike, wild
+from converted_flax import SMALL, alike, errors, wild
 from flax import nnx
 
 import symmetric_layers.flax as ours
@@ -122,6 +122,18 @@ LAWFUL = {
     "remembering": (lambda: through(Remembering()), "h"),
     "pixels in a row": (lambda: through(Call(lambda net, x: net.own(x.reshape(-1, 4)).reshape(x.shape),
                                              own=nnx.Linear(4, 4, rngs=nnx.Rngs(0)))), "h"),
+    "points": (lambda: nnx.Sequential(conv(3, 4), lambda x: x.mean((1, 2)), nnx.Linear(4, 10, rngs=nnx.Rngs(0)),
+                                      lambda x: x.reshape(1, 5, 2)), "h"),
+    "pixels in a row, by functions": (lambda: through(tokens, nnx.Linear(4, 4, rngs=nnx.Rngs(0)), lambda x: x.reshape(
+        1, 8, 9, 4)), "hv"),
+    "channels first for a while": (lambda: through(lambda x: jnp.moveaxis(x, -1, 1), jax.jit(lambda x: jnp.moveaxis(
+        x, 1, -1))), "h"),
+    "roots": (lambda: nnx.Sequential(conv(3, 4), nnx.relu, lambda x: jnp.mean(x[:, 1:] ** 3, (1, 2)) ** (1 / 3),
+                                     nnx.Linear(4, 2, rngs=nnx.Rngs(0))), "v"),
+    "flipped colours": (lambda: Call(lambda net, x: x + net.out(nnx.relu(net.own(x)))[..., ::-1], own=conv(3, 4),
+                                     out=conv(4, 3)), "h"),
+    "answers": (lambda: through(out=Call(lambda net, x: {"a": 0.0, "b": net.own(x)[..., 0]}, own=conv(4, 1))), "h"),
+    "axis 3": (lambda: through(lambda x: x.astype(jnp.float32), nnx.BatchNorm(4, axis=3, rngs=nnx.Rngs(0))), "h"),
     "windows": (lambda: through(Call(windows, own=nnx.Linear(4, 4, rngs=nnx.Rngs(0)))), "h"),
     "turned": (lambda: through(Call(lambda net, x: net.own(x.swapaxes(1, 2)).swapaxes(1, 2), own=nnx.Linear(
         4, 4, rngs=nnx.Rngs(0)))), "h"),
@@ -156,7 +168,8 @@ def test_ordinary_networks_of_many_forms_obey(name):
     x = jnp.asarray(np.random.RandomState(0).standard_normal((1, 8, 9, 3)))
     model = build()
     new = equivariant(model, axes, example=x)
-    assert call(new, x).shape == call(model, x).shape
+    shapes = [jax.tree.map(jnp.shape, call(net, x)) for net in (new, model)]
+    assert shapes[0] == shapes[1]
     assert any(type(module).__name__ == "SymmetricConv" for _, module in nnx.iter_modules(new))
 
 
@@ -166,6 +179,35 @@ def test_functions_that_lie_otherwise_are_seen_in_the_mirror():
     assert [isinstance(step, ours.Mirrored) for step in new.layers] == [*[False] * 3, *[True] * 4, *[False] * 3]
     new = equivariant(through(CROOKED[2]), "h", example=x, measure=False)  # along other axes it is alike
     assert not isinstance(new.layers[1], ours.Mirrored)
+    pool = jax.jit(lambda y: nnx.max_pool(y, (2, 2), (2, 2)))  # which fits this size
+    model = nnx.Sequential(conv(3, 4), pool, nnx.Conv(4, 4, (3, 3), rngs=nnx.Rngs(0)), pool, conv(4, 2))
+    new = wild(equivariant(model, "hv", example=x[:, :, :8], measure=False))
+    assert [isinstance(new.layers[index], ours.Mirrored) for index in (1, 3)] == [True, True]
+    assert max(errors(new, "hv", jnp.asarray(np.random.RandomState(0).standard_normal((1, 11, 13, 3))))) < SMALL
+    shared = nnx.clone(new)
+    shared.layers[3] = shared.layers[1]
+    plain = desymmetrize(shared, example=x[:, :, :8])
+    assert not [module for _, module in nnx.iter_modules(plain) if isinstance(module, ours.Mirrored)]
+    masked = Call(lambda net, y: net.pool(net.own(y), jnp.ones(())), own=conv(3, 4), pool=ours.Mirrored(
+        lambda y, scale: nnx.max_pool(y * scale, (2, 2), (2, 2)), {"h": 4}))  # fmt: skip
+    assert not isinstance(desymmetrize(masked, example=x[:, :, :8]).pool, ours.Mirrored)
+
+
+def test_numbers_are_drawn_like_those_of_the_example():
+    def steps(x):
+        return jnp.log(x)
+
+    x = jnp.asarray(np.random.RandomState(0).uniform(0.1, 1, (1, 8, 9, 3)))
+    equivariant(nnx.Sequential(steps, conv(3, 4), conv(4, 2)), "h", example=x)
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(nnx.Sequential(steps, conv(3, 4), conv(4, 2)), "h", example=jnp.ones((1, 8, 9, 3)))
+    assert str(refusal.value) == (
+        "example: the converted network answers NaN to random numbers like these. Expected an example with numbers as "
+        "the model takes them, between whose least and largest others are drawn. Pass such a one, or measure=False."
+    )
+    labels = nnx.Sequential(lambda x: x[..., 0], nnx.Embed(10, 4, rngs=nnx.Rngs(0)), conv(4, 4), conv(4, 2))
+    equivariant(labels, "h", example=jnp.asarray(np.random.RandomState(0).randint(0, 10, (1, 8, 9, 1))))
+    equivariant(labels, "h", example=jax.ShapeDtypeStruct((1, 8, 9, 1), "int32"), measure=False)
 
 
 def typed(x):
@@ -232,7 +274,8 @@ REFUSED = {
         a, (2, 2), (2, 2)) + nnx.avg_pool(b, (2, 2), (2, 2)))), "h", "'max_pool' in 'layers.1' lies otherwise"),
     "both pools": (Call(lambda net, x: net.out(net.pool(nnx.relu(net.own(x))) + net.more(net.pool(x))),
                         pool=partial(nnx.max_pool, window_shape=(2, 2), strides=(2, 2)), own=conv(3, 4),
-                        more=conv(3, 4), out=conv(4, 2)), "h", "'pool' is used both on pictures and on orbits"),
+                        more=conv(3, 4), out=conv(4, 2)), "h",
+                   "'pool' lies otherwise in the mirror, and is used on other arrays than"),
     "for four channels": (through(lambda x: x.reshape(1, 8, 9, 4)[:, :, 1:]), "h",
                           "'layers.1' lies otherwise in the mirror, and channels do not go through it one by one"),
     "mixed": (through(lambda x: nnx.softmax(x, -1)[:, :, 1:]), "h",
@@ -418,5 +461,16 @@ def test_numbers_that_orbits_share_are_read_as_before():
     assert scale[...].tolist() == [6.0, 6.0, 3.0, 3.0]
     scale.set_value(jnp.array([7.0, 8.0]))
     assert scale[1:3].tolist() == [7.0, 8.0]
+    scale.set_value(9.0, index=0)
+    assert scale.get_value().tolist() == [9.0, 8.0]
+    assert scale.replace(ones).get_value().shape == (2,)
+    assert (scale == 9.0).tolist() == (scale != 8.0).tolist() == [True, True, False, False]
+    assert round(scale)[...].tolist() == [9.0, 9.0, 8.0, 8.0]
+    with pytest.raises(SymmetryError) as refusal:
+        scale.set_value(jnp.arange(3.0))
+    assert str(refusal.value) == (
+        "value: 3 numbers do not fit 4 channels of {'h': 4}. Expected one for each channel, or 2 for the "
+        "representatives. Pass so many."
+    )
     turned = OrbitParam(jnp.ones((2, 1)), symmetry=(("h", 4),), channels=4, dim=-2)
     assert (turned.shape, (turned < 2).tolist()) == ((4, 1), [[True]] * 4)

@@ -93,6 +93,7 @@ LOST = {
     "windows": (lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 1, 1, 3), (1, 1, 1, 1), "SAME"), "reduce_window_sum"),
     "spread": (lambda x: lax.pad(x, 0.0, [(0, 0, 0)] * 3 + [(0, 0, 1)]), "pad"),
     "cut": (lambda x: lax.pad(x, 0.0, [(0, 0, 0)] * 3 + [(-1, 0, 0)]), "pad"),
+    "cut behind": (lambda x: lax.pad(x, 0.0, [(0, 0, 0)] * 3 + [(0, -1, 0)]), "pad"),
     "a product": (lambda x: x @ jnp.ones((6, 6)), "dot_general"),
     "a convolution": (lambda x: lax.conv(x, jnp.ones((4, 4, 1, 1)), (1, 1), "SAME"), "conv_general_dilated"),
     "a loop": (lambda x: lax.fori_loop(0, 2, lambda index, y: y + 1, x), "scan"),

@@ -16,6 +16,7 @@ from symmetric_layers.flax.convert.moves import MOVES
 from symmetric_layers.flax.convert.operators import Calls
 from symmetric_layers.flax.convert.spied import FUNCTION, host_of
 from symmetric_layers.flax.convert.steps import (
+    ALIKE,
     ALONE,
     INNER,
     WEIGHTS,
@@ -67,8 +68,9 @@ class Follower:
             self._variable(name, var)
         self._axes = max((len(var.aval.shape) for var in jaxpr.invars[count:]), default=0)
         for name, tries in graph.functions.items():
-            pictures = [one for one in tries if len(one[1]) == self._axes]
-            self.functions.setdefault(name, Calls()).tries += pictures
+            calls = self.functions.setdefault(name, Calls())
+            calls.tries += [one for one in tries if len(one[1]) == self._axes]
+            calls.others = calls.others or any(len(shape) != self._axes for _, shape in tries)
         for var in jaxpr.invars[count:]:
             source, axes = marks.sets.new(plain=True), len(var.aval.shape)
             marks.inputs.add(source)
@@ -78,7 +80,8 @@ class Follower:
             mark = marks.of(var)
             if mark is not None:
                 marks.sets.make_plain(mark.source)
-                if mark.dim is None and len(var.aval.shape) == self._axes - 1:
+                known = not mark.lost or mark.lost.startswith("arg")
+                if mark.dim is None and known and len(var.aval.shape) == self._axes - 1:
                     self.maps.add(place)
 
     def check(self) -> None:
@@ -102,6 +105,10 @@ class Follower:
     def are_orbits(self, sources: Iterable[int]) -> bool:
         """Whether any of these channels are orbits."""
         return any(not self._marks.sets.is_plain(source) for source in sources)
+
+    def axes(self, name: str) -> int:
+        """How many axes the answer of a layer has."""
+        return self._answers[name][1]
 
     def arranged(self, name: str, kind: str) -> dict[str, str] | None:
         """How the channels are arranged that a layer answers; None where they are ordinary."""
@@ -190,7 +197,7 @@ class Follower:
         if mark is None or mark.dim != len(shape) - 1 or len(shape) != self._axes:
             return
         if place in self.functions:
-            self.functions[place].looks = True
+            self.functions[place].looks |= eqn.primitive.name not in ALIKE
         elif crooked_along(eqn, shape, self._kind):
             self._marks.refuse(mark, crooked(place, eqn.primitive.name))
 
@@ -203,6 +210,8 @@ class Follower:
         lead, how = known[0][1], next((mark.lost for _, mark in known if mark.lost), "")
         for own, mark in known[1:]:
             if mark.dim is None or lead.dim is None:
+                if how and not (mark.lost + lead.lost).startswith(WEIGHTS):
+                    marks.sets.join(lead.source, mark.source)  # what is lost belongs to it all the same
                 continue
             if mark.dim != lead.dim:
                 for one in (mark, lead):

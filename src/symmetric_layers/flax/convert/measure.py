@@ -56,19 +56,32 @@ def _random(name: str, shape: tuple[int, ...], generator: np.random.Generator) -
 
 
 def random_input(example: Any) -> Any:
-    """Pictures of the example's sizes, with nothing alike in them; whole numbers that are no pictures stay."""
+    """Pictures like those of the example, with nothing alike in them; whole numbers that are no pictures stay."""
     generator, axes = np.random.default_rng(1), max(array.ndim for array in arrays_of(example)[0])
 
     def drawn(leaf: Any) -> Any:
         if not is_array(leaf):
             return leaf
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            return jnp.asarray(generator.standard_normal(leaf.shape))
-        if leaf.ndim < axes or not (jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool):
+        whole = jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool
+        if not jnp.issubdtype(leaf.dtype, jnp.floating) and not (whole and leaf.ndim == axes):
             return leaf
-        return jnp.asarray(generator.integers(0, 2 if leaf.dtype == bool else 128, leaf.shape)).astype(leaf.dtype)
+        low, high = _range(leaf)
+        if low < high and not whole:
+            return jnp.asarray(generator.uniform(low, high, leaf.shape))
+        if not whole:
+            return jnp.asarray(generator.standard_normal(leaf.shape))
+        low, high = (low, high) if low < high else (0, 1 if leaf.dtype == bool else 127)
+        return jnp.asarray(generator.integers(int(low), int(high) + 1, leaf.shape)).astype(leaf.dtype)
 
     return jax.tree.map(drawn, example)
+
+
+def _range(leaf: Any) -> tuple[float, float]:
+    """Between which numbers those of an example are; of a shape alone, nothing is known."""
+    if isinstance(leaf, jax.ShapeDtypeStruct) or not leaf.size:
+        return 0.0, 0.0
+    numbers = np.asarray(leaf).astype(np.float64)
+    return float(numbers.min()), float(numbers.max())
 
 
 def law_error(model: nnx.Module, example: Any, kind: str, follower: Follower) -> dict[bool, float]:
@@ -78,13 +91,16 @@ def law_error(model: nnx.Module, example: Any, kind: str, follower: Follower) ->
     """
     try:
         return _measured(model, example, kind, follower, wide=True)
+    except SymmetryError:
+        raise
     except Exception as first:
         try:
             return _measured(model, example, kind, follower, wide=False)
         except Exception as error:
             raise SymmetryError(
-                f"model: the converted network does not run with random numbers ({reason_of(error)}). Expected a model "
-                "that computes in the type of its input. Pass measure=False."
+                f"model: the converted network does not run with random numbers ({reason_of(error)}). Expected one "
+                "that reads its variables by param[...], not by get_value(), and computes in the type of its input. "
+                "Look at it with measure=False."
             ) from first
 
 
@@ -94,9 +110,21 @@ def _measured(model: nnx.Module, example: Any, kind: str, follower: Follower, wi
         wild, x = randomised(model), random_input(example)
         for training in (False, True):
             (wild.train if training else wild.eval)()
-            rows = deviations(_compiled(wild, x, follower), x, kind, None, lambda name: None)
+            run = _compiled(wild, x, follower)
+            _refuse_nothing(run(x))
+            rows = deviations(run, x, kind, None, lambda name: None)
             found[training] = max((row.relative for row in rows), default=0.0)
     return found
+
+
+def _refuse_nothing(answers: dict[str, Array]) -> None:
+    """Refuses to measure what is no number."""
+    if any(bool(jnp.isnan(answer).any()) for answer in answers.values() if jnp.issubdtype(answer.dtype, jnp.floating)):
+        raise SymmetryError(
+            "example: the converted network answers NaN to random numbers like these. Expected an example with numbers "
+            "as the model takes them, between whose least and largest others are drawn. Pass such a one, or "
+            "measure=False."
+        )
 
 
 def _compiled(model: nnx.Module, x: Any, follower: Follower) -> Answers:

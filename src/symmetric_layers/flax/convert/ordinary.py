@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
@@ -76,17 +77,21 @@ def desymmetrize(model: nnx.Module, *, example: Any = None) -> Any:
         _numbers(variable)
     if "" in operators:
         return operators[""]
-    names = dict(modules_of(new))
-    for name, operator in operators.items():
-        owner, _, attribute = name.rpartition(".")
-        put(names[owner], attribute, operator if isinstance(operator, nnx.Module) else nnx.static(operator))
+    known = dict(ours)
+    places = {id(known[name]): operator for name, operator in operators.items()}
+    for _, owner in list(modules_of(new)):  # one module may stand in several places
+        for attribute, value in list(vars(owner).items()):
+            if id(value) in places:
+                operator = places[id(value)]
+                put(owner, attribute, operator if isinstance(operator, nnx.Module) else nnx.static(operator))
     return new
 
 
 class _Call(NamedTuple):
-    """How a module was called: the shape of the picture, and what puts another array into its place."""
+    """How a module was called: the shape of the picture, what other arrays, and what puts others into their places."""
 
     shape: tuple[int, ...]
+    others: list[Any]
     filled: Callable[[Any], Any]
 
 
@@ -97,7 +102,8 @@ def _calls(model: nnx.Module, example: Any) -> dict[str, list[_Call]]:
     def see(name: str, own: Any, *arguments: Any, **others: Any) -> Any:
         arrays, filled = arrays_of((arguments, others))
         if arrays:
-            found.setdefault(name, []).append(_Call(tuple(arrays[0].shape), filled))
+            others_shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays[1:]]
+            found.setdefault(name, []).append(_Call(tuple(arrays[0].shape), others_shapes, filled))
         return own(*arguments, **others)
 
     quiet = without_chance(model)
@@ -210,7 +216,8 @@ def _operator(name: str, layer: Mirrored, calls: Any) -> Any:
             "mirror image. Expected an example. Pass an input as example."
         )
     for called in calls:
-        arguments, others = called.filled([jax.random.normal(jax.random.key(0), called.shape)])
+        more = [jnp.ones(array.shape, array.dtype) for array in called.others]
+        arguments, others = called.filled([jax.random.normal(jax.random.key(0), called.shape), *more])
         if not alike(layer(*arguments, **others), layer.operator(*arguments, **others)):
             raise SymmetryError(
                 f"model: {name!r}, a function in the mirror, has no ordinary form at pictures of {called.shape}. "

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.bank import expand_kernel
 from symmetric_layers.flax.channels import plan_of, spread
 from symmetric_layers.flax.convert.numbers import taken
@@ -85,7 +86,8 @@ class OrbitParam(nnx.Param[Array]):
     """`nnx.Param` with one number for each channel, of which orbits share one: for slopes, scales and the like.
 
     What is stored, trained and saved are the numbers of the representatives (`get_value()`, as hosts ask). Whoever
-    computes with it, by `param[...]`, by operators or by `jnp` functions, gets one for each channel.
+    computes with it, by `param[...]`, by operators or by `jnp` functions, gets one for each channel. Of what is written
+    to it, the numbers of representatives are kept.
 
     Equivalent to: an `nnx.Param` whose numbers are equal within each orbit.
 
@@ -117,10 +119,27 @@ class OrbitParam(nnx.Param[Array]):
 
     def set_value(self, value: Any, **how: Any) -> None:
         """Stores the numbers of representatives, out of one for each channel or out of those alone."""
-        dim, bank = self.get_metadata()["dim"], self._bank()
-        if getattr(value, "shape", ()) and value.shape[dim] == bank.filters:
-            value = taken(value, bank.firsts, dim)
-        super().set_value(value)
+        if "index" in how:
+            self[how["index"]] = value
+        else:
+            super().set_value(self._reduced(value))
+
+    def replace(self, *value: Any, **others: Any) -> Any:
+        """A variable with other numbers, or other metadata."""
+        return super().replace(*map(self._reduced, value), **others)
+
+    def _reduced(self, value: Any) -> Any:
+        """The numbers of representatives."""
+        shape, dim, bank = getattr(value, "shape", ()), self.get_metadata()["dim"], self._bank()
+        if not shape or shape[dim] == bank.stored:
+            return value
+        if shape[dim] != bank.filters:
+            kinds = dict(self.get_metadata()["symmetry"])
+            raise SymmetryError(
+                f"value: {shape[dim]} numbers do not fit {bank.filters} channels of {kinds}. "
+                f"Expected one for each channel, or {bank.stored} for the representatives. Pass so many."
+            )
+        return taken(value, bank.firsts, dim)
 
     def _bank(self) -> Plan:
         known: Any = self.get_metadata()
@@ -167,6 +186,7 @@ def _computed(name: str) -> Any:
     return operator
 
 
-_BINARY = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow")
-for _name in (*_BINARY, *[f"r{name}" for name in _BINARY], "neg", "pos", "abs", "lt", "le", "gt", "ge", "len", "iter"):
+_BINARY = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")
+_OTHERS = ("neg", "pos", "abs", "invert", "round", "lt", "le", "gt", "ge", "eq", "ne", "len", "iter", "contains")
+for _name in (*_BINARY, *[f"r{name}" for name in _BINARY], *_OTHERS):
     setattr(OrbitParam, f"__{_name}__", _computed(f"__{_name}__"))

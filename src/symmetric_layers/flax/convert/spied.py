@@ -95,8 +95,8 @@ def functions_of(module: Any) -> list[tuple[Any, Any]]:
     """The functions that are attributes of a module: what it may call between its layers."""
     if is_ours(module) or (_is_host(module) and not isinstance(module, (nnx.List, nnx.Dict))):
         return []  # what layers are made with
-    sorts = (types.FunctionType, functools.partial)
-    return [(name, value) for name, value in vars(module).items() if isinstance(value, sorts)]
+    others = (type, nnx.Pytree, nnx.Variable, types.MethodType)
+    return [(name, value) for name, value in vars(module).items() if callable(value) and not isinstance(value, others)]
 
 
 def put(module: Any, attribute: Any, value: Any) -> None:

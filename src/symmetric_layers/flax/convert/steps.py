@@ -22,6 +22,12 @@ INNER = {
     "custom_vjp_call", "custom_vjp_call_jaxpr",
 }  # fmt: skip
 
+# what is alike in the mirror, whatever the size
+ALIKE = {
+    "reshape", "transpose", "squeeze", "broadcast_in_dim", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod",
+    "reduce_and", "reduce_or", "reduce_xor",
+}  # fmt: skip
+
 WEIGHTS = "weights of its own: "  # how channels are lost that are no channels
 
 _USUAL = {

@@ -48,10 +48,10 @@ class Surgeon:
             return False
         if not any(lies_otherwise(function, shape, self._kind) for function, shape in calls.tries):
             return False
-        if not all(self._follower.are_orbits([source]) for source in calls.sources):
+        if calls.others or not all(self._follower.are_orbits([source]) for source in calls.sources):
             raise SymmetryError(
-                f"model: {name!r} is used both on pictures and on orbits. Expected one of both. Use two functions, one "
-                "for each."
+                f"model: {name!r} lies otherwise in the mirror, and is used on other arrays than pictures of orbits, "
+                "too. Expected one sort. Use two functions, one for each."
             )
         if any(mixes_channels(function, shape, self._kind) for function, shape in calls.tries):
             raise SymmetryError(
@@ -89,8 +89,8 @@ class Surgeon:
 
     def _norm(self, name: str, layer: Any, host: Any) -> None:
         """A norm, of channels alone: what has numbers for each position cannot be shared."""
-        axes = getattr(layer, "feature_axes", getattr(layer, "axis", -1))
-        if axes not in (-1, (-1,)):
+        axes, count = getattr(layer, "feature_axes", getattr(layer, "axis", -1)), self._follower.axes(name)
+        if any(axis % count != count - 1 for axis in ([axes] if isinstance(axes, int) else axes)):
             raise SymmetryError(
                 f"model: {name!r} has numbers for axes {axes}. Expected the last one, that of channels. Use that, or "
                 "keep that part ordinary with keep."

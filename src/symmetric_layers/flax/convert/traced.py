@@ -13,7 +13,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.convert.kinds import is_layer
 from symmetric_layers.flax.convert.operators import Function
 from symmetric_layers.flax.convert.spied import FUNCTION, modules_of, name_of, spied
-from symmetric_layers.flax.law import call
+from symmetric_layers.flax.law import call, named
 
 LAYER = Primitive("layer")  # a whole layer: of its arrays, the first one is the picture
 PLACE = Primitive("place")  # what comes from here on is computed in the module, or function, of this name
@@ -53,7 +53,7 @@ def traced(model: nnx.Module, example: Any) -> Traced:
 
     def run(numbers: Any, given: Any) -> Any:
         merged = nnx.merge(graph, jax.tree.unflatten(tree, numbers))
-        return [leaf for leaf in jax.tree.leaves(call(merged, rest(given))) if is_array(leaf)]
+        return list(named(call(merged, rest(given))).values())
 
     shapes = [jax.ShapeDtypeStruct(picture.shape, picture.dtype) for picture in pictures]
     jaxpr = jax.make_jaxpr(run)([leaf for _, leaf in leaves], shapes)
