@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Mark(NamedTuple):
     """What is known of a tensor: its set of channels, the axis that counts them (None: none), or how they were lost."""
@@ -43,6 +47,14 @@ class Sets:
         self._parent[other] = one
         if other in self._plain:
             self._plain.add(one)
+
+    def meet(self, pairs: Iterable[tuple[str, int, int]]) -> str | None:
+        """Joins pictures with the channels that they are concatenated with; gives where the first ones are orbits."""
+        for name, picture, other in pairs:
+            if not self.is_plain(other):
+                return name
+            self.join(picture, other)
+        return None
 
     def make_plain(self, source: int) -> None:
         """These channels are ordinary pictures or numbers."""

@@ -71,14 +71,13 @@ class Marks:
 
     def check(self, kind: str) -> None:
         """Refuses what orbits cannot go through, once it is known which channels are orbits."""
-        for name, picture, other in self._joined:
-            if not self.sets.is_plain(other):
-                raise SymmetryError(
-                    f"model: {name or 'its call'!r} concatenates an input of the model with channels of layers. "
-                    "Expected one sort of channels. Put a convolution (for vectors an nnx.Linear) between the two, or "
-                    "keep that part ordinary with keep."
-                )
-            self.sets.join(picture, other)
+        place = self.sets.meet(self._joined)
+        if place is not None:
+            raise SymmetryError(
+                f"model: {place or 'its call'!r} concatenates an input of the model with channels of layers. "
+                "Expected one sort of channels. Put a convolution (for vectors an nnx.Linear) between the two, or "
+                "keep that part ordinary with keep."
+            )
         for source, fault in self._faults:
             if not self.sets.is_plain(source):
                 raise fault

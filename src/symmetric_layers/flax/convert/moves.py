@@ -97,11 +97,11 @@ def _written(marks: Marks, eqn: Any, place: str) -> None:
     marks.put(eqn.outvars[0], mark, place)
 
 
-def _along(param: str, default: int = -1) -> Move:
+def _along(param: str) -> Move:
     """Steps along one axis, which is not to be that of the channels."""
 
     def move(marks: Marks, eqn: Any, place: str) -> None:
-        axis = eqn.params.get(param, default)
+        axis = eqn.params[param]
         for var, answer in zip(eqn.invars, _padded(eqn.outvars, len(eqn.invars)), strict=False):
             mark = marks.of(var)
             if mark is not None and mark.dim == axis % len(var.aval.shape):

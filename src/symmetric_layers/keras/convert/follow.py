@@ -93,14 +93,13 @@ class Follower:
         return (own == rank and mark.dim == axis % rank) or (own == 2 and mark.dim == 1)
 
     def _check(self) -> None:
-        for name, picture, other in self._joined:
-            if not self.sets.is_plain(other):
-                raise SymmetryError(
-                    f"model: {name!r} concatenates an input of the model with channels of layers. Expected one sort of "
-                    "channels. Put a convolution (for vectors a Dense layer) between the two, or keep that part "
-                    "ordinary with keep."
-                )
-            self.sets.join(picture, other)
+        name = self.sets.meet(self._joined)
+        if name is not None:
+            raise SymmetryError(
+                f"model: {name!r} concatenates an input of the model with channels of layers. Expected one sort of "
+                "channels. Put a convolution (for vectors a Dense layer) between the two, or keep that part "
+                "ordinary with keep."
+            )
         for source, fault in self._faults:
             if not self.sets.is_plain(source):
                 raise fault

@@ -78,14 +78,13 @@ class Follower(TorchFunctionMode):
 
     def check(self) -> None:
         """Refuses pictures that are concatenated with channels that will be orbits."""
-        for name, picture, other in self.joined:
-            if not self.sets.is_plain(other):
-                raise SymmetryError(
-                    f"model: {name or 'its forward'!r} concatenates an input of the model with channels of layers. "
-                    "Expected one sort of channels. Put a convolution between the input and the concatenation, or "
-                    "keep that part ordinary with keep."
-                )
-            self.sets.join(picture, other)
+        name = self.sets.meet(self.joined)
+        if name is not None:
+            raise SymmetryError(
+                f"model: {name or 'its forward'!r} concatenates an input of the model with channels of layers. "
+                "Expected one sort of channels. Put a convolution between the input and the concatenation, or "
+                "keep that part ordinary with keep."
+            )
 
     def state(self, name: str) -> bool | None:
         """Whether a module meets plain channels; None where it met none. Refuses a module that meets both sorts."""
