@@ -1,6 +1,7 @@
 """What the convolutions promise beyond the contract: they stay layers of Keras in everything that Keras does."""
 
 import inspect
+import warnings
 
 import keras
 import numpy as np
@@ -125,6 +126,20 @@ def small_network():
     ])  # fmt: skip
 
 
+def network_of_orbits():
+    """A network whose channels are orbits from the first layer to the last."""
+    keras.utils.set_random_seed(1)
+    h = {"h": "100%"}
+    return keras.Sequential([
+        keras.Input((6, 7, 4)),
+        layers.SymmetricConv2D(8, 3, 2, padding="same", symmetry=h, grid="mirrored", use_bias=False),
+        layers.OrbitBatchNormalization(symmetry=h),
+        layers.OrbitGroupNormalization(2, symmetry=h),
+        layers.Mirrored(keras.layers.MaxPooling2D(2), h),
+        layers.InvariantConv2D(3, 1, in_symmetry=h),
+    ])  # fmt: skip
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="inductor takes minutes; see the next test")
 def test_jit_compiled_training_has_the_loss_that_the_eager_call_has():
     x, y = random(8, 6, 7, 4), random(8, 2, 4)
@@ -138,13 +153,17 @@ def test_jit_compiled_training_has_the_loss_that_the_eager_call_has():
 
 @pytest.mark.filterwarnings("ignore")  # what dynamo says about itself
 @pytest.mark.skipif(BACKEND != "torch", reason="the others compile with XLA")
-def test_torch_compiles_the_whole_network():
+@pytest.mark.parametrize("build", [small_network, network_of_orbits])
+def test_torch_compiles_the_whole_network(build):
     import torch
 
     x = random(8, 6, 7, 4)
-    model = small_network()
-    answer = torch.compile(model, backend="aot_eager")(torch.from_numpy(x))
+    model = build()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        answer = torch.compile(model, backend="aot_eager", fullgraph=True)(torch.from_numpy(x))
     np.testing.assert_allclose(numbers(ops.stop_gradient(answer)), numbers(ops.stop_gradient(model(x))), atol=1e-5)
+    assert not [str(warning.message) for warning in said if "symmetric_layers" in str(warning.message)]
 
 
 def test_lora_adapts_the_stored_filters_and_the_mirrors_follow(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -86,7 +87,7 @@ def cut(x: Any, sizes: Sequence[int], axis: int) -> Sequence[Any]:
     """Pieces of these sizes."""
     if len(sizes) == 1:
         return [x]
-    if picks():  # there Keras calculates the sizes with tensors: slower than all the rest of writing a kernel out
+    if _on_torch():  # there Keras calculates the sizes with tensors: slower than all the rest of writing a kernel out
         return tuple(x.split(list(sizes), axis))
     return tuple(ops.split(x, [sum(sizes[: index + 1]) for index in range(len(sizes) - 1)], axis=axis))
 
@@ -121,6 +122,11 @@ def _number(value: Any) -> Any:
 
 def picks() -> bool:
     """Whether entries are best picked by number: where every operation costs more than the numbers that it moves."""
+    # compilers fuse operations, but cannot follow how numbers become indices
+    return _on_torch() and not sys.modules["torch"].compiler.is_compiling()
+
+
+def _on_torch() -> bool:
     return bool(keras.backend.backend() == "torch")
 
 

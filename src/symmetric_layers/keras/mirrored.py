@@ -50,7 +50,7 @@ class Mirrored(keras.layers.Wrapper):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Checks that the channels fit."""
-        self._plan(input_shape)
+        self.plan = self._plan(input_shape)
         super().build(input_shape)
         if self.layer.weights:
             raise SymmetryError(
@@ -61,7 +61,8 @@ class Mirrored(keras.layers.Wrapper):
     def call(self, inputs: Any) -> Any:
         """Calls the layer, in the mirror where channels are mirrors."""
         axis = self._axis()
-        bank = self._plan(inputs.shape)
+        same = inputs.shape[axis] == self.plan.filters
+        bank = self.plan if same else self._plan(inputs.shape)
         return per_block(inputs, bank, axis, lambda run, block: self._members(run, block, axis))
 
     def _members(self, run: Any, block: Block, axis: int) -> Any:

@@ -60,7 +60,7 @@ class OrbitPool(keras.layers.Layer):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Checks that the channels fit."""
-        self._plan(input_shape)
+        self.plan = self._plan(input_shape)
         self.built = True
 
     def call(self, inputs: Any) -> Any:
@@ -77,7 +77,8 @@ class OrbitPool(keras.layers.Layer):
                 return ops.max(members, axis=position + 1)
             return ops.sum(members, axis=position + 1) / block.size  # `ops.mean` of float64 loses half the digits
 
-        return per_block(inputs, self._plan(inputs.shape), axis, pool)
+        same = inputs.shape[axis] == self.plan.filters
+        return per_block(inputs, self.plan if same else self._plan(inputs.shape), axis, pool)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """The shape of the input, with one channel per orbit and free channel."""
