@@ -15,13 +15,14 @@ ROOT = HERE.parents[1]
 NATIVE = ROOT / "src/symmetric_layers/torch/kernels/native"
 CHECKS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 SELECTED = (
-    "any_layer or chosen_layers_answer or (every_kind and (2-h+v+hv or 3-hvz or 1-h)) or any_number_of_channels or "
-    "(cut_into_tiles and (3-2 or 9-1)) or lie_in_memory or gradient_lies or one_place or larger_than or wider_than or "
-    "of_every_size or (little_room and ((6-37 and deep) or (40-34 and lifting))) or in_pieces or every_pool or "
-    "is_no_number or past_the_caches or in_the_lanes or leave_pixels_out or side_by_side or (share_vectors and (40 or "
-    "in_pieces)) or (two_letters and 36-18) or more_weights or rows_of_any_length or add_up or one_column or "
-    "(grids_of_every_kind and 3-2-1) or channels_lie_last or set_by_hand or went_and_came_back or several_kinds or "
-    "some_mirrors or no_tap_reaches or (several_tiles and 30) or one_number"
+    "any_layer or chosen_layers_answer or (every_kind and (2-h+v+hv or 3-hvz or 1-h)) or any_number_of_channels "
+    "or (cut_into_tiles and 3-2) or lie_in_memory or gradient_lies or one_place or larger_than or wider_than or "
+    "(of_every_size and not few_orbits) or (few_orbits_of_wide and 2-7) or (little_room and ((6-37 and deep and "
+    "3-1-1) or (40-32 and lifting))) or in_pieces or every_pool or is_no_number or past_the_caches or "
+    "in_the_lanes or leave_pixels_out or (side_by_side and 17) or (share_vectors and (40 or in_pieces)) or "
+    "(two_letters and 36-18) or more_weights or rows_of_any_length or add_up or one_column or "
+    "(grids_of_every_kind and 3-2-1) or channels_lie_last or set_by_hand or went_and_came_back or several_kinds "
+    "or some_mirrors or no_tap_reaches or (several_tiles and 30) or one_number"
 )
 
 pytestmark = [
