@@ -12,7 +12,7 @@ from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
 from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, put, variables_of
 from symmetric_layers.flax.mirrored import Mirrored
-from symmetric_layers.letters import orbit_size
+from symmetric_layers.start import Start
 
 
 class Surgeon:
@@ -100,13 +100,7 @@ class Surgeon:
     def _whole(self, name: str, layer: Any, plain: bool) -> dict[str, int]:
         """The symmetry of all output channels."""
         groups = 1 if isinstance(layer, nnx.Linear) or (is_depthwise(layer) and not plain) else groups_of(layer)
-        size, channels = orbit_size(self._kind) * groups, layer.out_features
-        if channels % size:
-            raise SymmetryError(
-                f"model: {name!r} has {channels} output channels, which are no whole orbits of {self._kind!r}. "
-                f"Expected a multiple of {size}. Use such a number, or keep that part ordinary with keep."
-            )
-        return {self._kind: channels}
+        return Start().whole(name, layer.out_features, self._kind, groups)
 
     def _refuse_pictures(self, name: str) -> None:
         """Refuses layers between a picture and an answer; beside what is kept they are ordinary."""

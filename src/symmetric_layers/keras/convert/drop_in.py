@@ -11,6 +11,7 @@ from symmetric_layers.keras.convert.made import Made, Orbits, conv
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import layers_of, no_network, unreadable
 from symmetric_layers.letters import LETTERS
+from symmetric_layers.start import Start
 
 
 def symmetrize(
@@ -60,7 +61,7 @@ def symmetrize(
             return None
         unreadable(names[id(layer)], layer)
         try:
-            return conv(layer, Orbits(None, symmetry), "shared")
+            return conv(layer, Orbits(None, symmetry), "shared", Start())
         except SymmetryError as refusal:
             raise SymmetryError(f"model: {names[id(layer)]!r} cannot have this symmetry. {refusal}") from None
 

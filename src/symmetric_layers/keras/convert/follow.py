@@ -46,6 +46,7 @@ class Follower:
         self.writes: dict[int, int] = {}  # by layer that makes channels of its own: their set
         self._answers: dict[str, tuple[Mark, int]] = {}  # by the name of a layer: and how many axes the answer has
         self.vectors: set[int] = set()  # layers of somebody's own whose weights are numbers for each channel
+        self.entries: dict[int, list[Mark]] = {}  # by model inside the model: its inputs
         self.pads: dict[int, Any] = {}  # by convolution: the lopsided padding before it, which nothing else reads
         self._padded: dict[int, Any] = {}
         self._marks: dict[int, Mark] = {}
@@ -81,9 +82,12 @@ class Follower:
 
     def arranged(self, name: str, kind: str) -> dict[str, str] | None:
         """How the channels are arranged that a layer answers; None where they are ordinary."""
+        return None if self.orbits_at(name) is None else {kind: "100%"}
+
+    def orbits_at(self, name: str) -> int | None:
+        """The axis along which orbits stand in what a layer answers; None where its channels are ordinary."""
         mark, _ = self._answers.get(name, (None, 0))
-        orbits = mark is not None and mark.dim is not None and not self.sets.is_plain(mark.source)
-        return {kind: "100%"} if orbits else None
+        return None if mark is None or self.sets.is_plain(mark.source) else mark.dim
 
     def shows(self, name: str, rank: int, axis: int) -> bool:
         """Whether what a layer answers can be held beside the law: maps with channels where pictures have them."""
@@ -152,6 +156,7 @@ class Follower:
 
     def _enter(self, model: Any, name: str, kept: bool, given: list[Any], answers: list[Any]) -> None:
         inner = inputs_like(model)
+        self.entries.setdefault(id(model), [self._mark(tensor) for tensor in given])
         for tensor, seen in zip(given, keras.tree.flatten(inner), strict=False):
             self._set(seen, self._mark(tensor))
         found = self._through(model, inner, f"{name}/", kept)

@@ -16,6 +16,7 @@ from symmetric_layers.keras.convert.kinds import pads_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense, long_axis
 from symmetric_layers.keras.convert.walk import article
 from symmetric_layers.keras.mirrored import Mirrored
+from symmetric_layers.start import Start
 
 Made = tuple[Any, Callable[[], None]]  # a new layer, and what gives it its numbers once it is built
 
@@ -66,9 +67,13 @@ def copied(old: Any) -> Made:
     return new, lambda: new.set_weights(old.get_weights())
 
 
-def conv(old: Any, orbits: Orbits, grid: str, pad: Any = None) -> Made:
+def conv(old: Any, orbits: Orbits, grid: str, start: Start, pad: Any = None) -> Made:
     """A convolution that makes orbits; every orbit starts from the filter that its representative was."""
     asked: dict[str, Any] = {"symmetry": orbits.outputs, "in_symmetry": orbits.inputs, "grid": grid}
+    alone = orbits.inputs is not None and getattr(old, "groups", 1) == old.filters and old.kernel.shape[-2] == 1
+    asked["filters"] = start.wide(old.filters)
+    if alone:
+        asked["groups"] = asked["filters"]
     if pad is None:
         build = getattr(symmetric, f"Symmetric{type(old).__name__}")
     else:
@@ -77,16 +82,21 @@ def conv(old: Any, orbits: Orbits, grid: str, pad: Any = None) -> Made:
     new = made_of(build, {**_config(old), **asked})
 
     def fill() -> None:
-        _fill(new, old, {"kernel": -2 if new._transposed else -1, "bias": 0}, new.plan.firsts)
+        out, into = (-2, -1) if new._transposed else (-1, -2)
+        if start.average:
+            new.kernel.assign(_first_of_orbits(old.kernel, into, start if orbits.inputs and not alone else Start()))
+            _fill(new, old, {"bias": 0}, None)
+        elif not start.is_fresh:
+            _fill(new, old, {"kernel": out, "bias": 0}, new.plan.firsts)
 
     return new, fill
 
 
-def depthwise(old: Any, orbits: Orbits, pad: Any = None) -> Made:
+def depthwise(old: Any, orbits: Orbits, start: Start, pad: Any = None) -> Made:
     """A depthwise convolution between orbits."""
     rank = len(old.kernel_size)
     config = _config(old)
-    filters = int(old.kernel.shape[-2])
+    filters = start.wide(int(old.kernel.shape[-2]))
     for mine in ("initializer", "regularizer", "constraint"):
         config[f"kernel_{mine}"] = config.pop(f"depthwise_{mine}")
     del config["depth_multiplier"]
@@ -102,13 +112,16 @@ def depthwise(old: Any, orbits: Orbits, pad: Any = None) -> Made:
     new = made_of(build, {**config, **more, "grid": "mirrored"})
 
     def fill() -> None:
-        new.kernel.assign(_numbers(old.kernel).swapaxes(-1, -2).take(new.plan.firsts, -1))
-        _fill(new, old, {"bias": 0}, new.plan.firsts)
+        if start.is_fresh:
+            return
+        chosen = start.chosen(old.kernel.shape[-2])
+        new.kernel.assign(_numbers(old.kernel).swapaxes(-1, -2).take(chosen, -1))
+        _fill(new, old, {"bias": 0}, chosen)
 
     return new, fill
 
 
-def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made], pad: Any = None) -> Made:
+def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made], start: Start, pad: Any = None) -> Made:
     """A depthwise convolution between orbits, and what becomes of the pointwise one after it."""
     rank, config = len(old.kernel_size), _config(old)
     here = {name: config[name] for name in ("kernel_size", "strides", "padding", "data_format", "dilation_rate")}
@@ -131,7 +144,7 @@ def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made], pad: Any = 
     second.kernel.assign(old.pointwise_kernel)
     if old.use_bias:
         second.bias.assign(old.bias)
-    (deep, fill_deep), (point, fill_point) = depthwise(first, Orbits(reads, reads), pad), out(second)
+    (deep, fill_deep), (point, fill_point) = depthwise(first, Orbits(reads, reads), start, pad), out(second)
 
     def fill() -> None:
         fill_deep()
@@ -142,49 +155,58 @@ def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made], pad: Any = 
     return new, fill
 
 
-def invariant_conv(old: Any, in_symmetry: Symmetry) -> Made:
+def invariant_conv(old: Any, in_symmetry: Symmetry, start: Start) -> Made:
     """A convolution whose answers are ordinary."""
     build = getattr(invariant, f"Invariant{type(old).__name__}")
     new = made_of(build, {**_config(old), "in_symmetry": in_symmetry})
 
     def fill() -> None:
-        _fill(new, old, {"kernel": -1 if new._transposed else -2}, new._group.firsts)
-        _fill(new, old, {"bias": 0}, None)
+        if start.average:
+            new.kernel.assign(_numbers(old.kernel) / start.size)
+        elif not start.is_fresh:
+            _fill(new, old, {"kernel": -1 if new._transposed else -2}, new._group.firsts)
+        if not start.is_fresh:
+            _fill(new, old, {"bias": 0}, None)
 
     return new, fill
 
 
-def dense(old: Any, orbits: Orbits) -> Made:
+def dense(old: Any, orbits: Orbits, start: Start) -> Made:
     """A dense layer between orbits, or one that leads out of them."""
     config = {**_config(old), "in_symmetry": orbits.inputs}
     new: Any
     if orbits.outputs is None:
         new = made_of(invariant.OrbitDense, config)
     else:
-        new = made_of(SymmetricDense, {**config, "symmetry": orbits.outputs})
+        new = made_of(SymmetricDense, {**config, "units": start.wide(old.units), "symmetry": orbits.outputs})
 
     def fill() -> None:
         out = orbits.outputs is not None
-        _fill(new, old, {"kernel": 1 if out else 0}, new.plan.firsts)
-        _fill(new, old, {"bias": 0}, new.plan.firsts if out else None)
+        if start.average:
+            numbers = _first_of_orbits(old.kernel, 0, start if out and orbits.inputs else Start())
+            new.kernel.assign(numbers if out else numbers / start.size)
+            _fill(new, old, {"bias": 0}, None)
+        elif not start.is_fresh:
+            _fill(new, old, {"kernel": 1 if out else 0}, new.plan.firsts)
+            _fill(new, old, {"bias": 0}, new.plan.firsts if out else None)
 
     return new, fill
 
 
-def orbit_norm(old: Any, symmetry: Symmetry) -> Made:
+def orbit_norm(old: Any, symmetry: Symmetry, start: Start) -> Made:
     """A norm for orbits."""
     new = made_of(_NORMS[type(old)], {**_config(old), "symmetry": symmetry})
     names = ("gamma", "beta", "moving_mean", "moving_variance")
-    return new, lambda: _fill(new, old, dict.fromkeys(names, 0), new.plan.firsts)
+    return new, lambda: _choose(new, old, dict.fromkeys(names, 0), start)
 
 
-def orbit_prelu(old: Any, symmetry: Symmetry) -> Made:
+def orbit_prelu(old: Any, symmetry: Symmetry, start: Start) -> Made:
     """Slopes that orbits share."""
     new = made_of(OrbitPReLU, {**_config(old), "symmetry": symmetry})
-    return new, lambda: _fill(new, old, {"alpha": new._axis - 1}, new.plan.firsts)
+    return new, lambda: _choose(new, old, {"alpha": new._axis - 1}, start)
 
 
-def shared(old: Any, symmetry: Symmetry) -> Made:
+def shared(old: Any, symmetry: Symmetry, start: Start) -> Made:
     """A layer of somebody's own whose numbers for each channel orbits share."""
     new = OrbitShared(again(old), symmetry=symmetry, name=old.name, dtype=old.dtype_policy)
     new.trainable = old.trainable
@@ -192,7 +214,8 @@ def shared(old: Any, symmetry: Symmetry) -> Made:
     def fill() -> None:
         for name, stored in new.stored.items():
             values = _numbers(getattr(old, name))
-            stored.assign(values if values.shape == stored.shape else values.take(new.plan.firsts, long_axis(values)))
+            axis = long_axis(values)
+            stored.assign(values if axis is None else values.take(start.chosen(values.shape[axis]), axis))
 
     return new, fill
 
@@ -220,6 +243,22 @@ def _fill(new: Any, old: Any, names: Mapping[str, int], firsts: Sequence[int] | 
         if values is not None:
             numbers = _numbers(values)
             getattr(new, name).assign(numbers if firsts is None else numbers.take(firsts, axis))
+
+
+def _choose(new: Any, old: Any, names: Mapping[str, int], start: Start) -> None:
+    """Gives a new layer for each of its orbits the entry of an old channel, along an axis for each name."""
+    for name, axis in names.items():
+        values = getattr(old, name, None)
+        if values is not None:
+            getattr(new, name).assign(_numbers(values).take(start.chosen(values.shape[axis]), axis))
+
+
+def _first_of_orbits(kernel: Any, axis: int, start: Start) -> Any:
+    """Filters that read the first member of each orbit, and nothing of the others."""
+    full = _numbers(kernel).repeat(start.size, axis)
+    for member in range(1, start.size):
+        full.swapaxes(0, axis)[member :: start.size] = 0
+    return full
 
 
 def _numbers(weight: Any) -> Any:

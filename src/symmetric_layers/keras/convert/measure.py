@@ -8,11 +8,14 @@ import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.channels import flip
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.made import again
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import is_network
 from symmetric_layers.keras.law import answers_of, deviations, difference
+from symmetric_layers.letters import mirrors
+from symmetric_layers.start import no_average
 
 ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (float32 is all that some layers know) below 1e-5
 
@@ -90,6 +93,47 @@ def refuse_other_shapes(old: Any, new: Any) -> None:
             f"model: the converted network answers {shapes[1]}, and the old one {shapes[0]}. Expected the same. "
             "Keep ordinary with keep what pads on one side only."
         )
+
+
+def refuse_other_batches(old: Any, new: Any) -> None:
+    """Raises where channels have become pictures: a reshape that knows channels by number makes more rows of more."""
+
+    def rows(model: Any) -> list[Any]:
+        structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        given = keras.tree.map_structure(lambda one: keras.KerasTensor((one.shape[0] or 3, *one.shape[1:])), structure)
+        return [tensor.shape[0] for tensor in keras.tree.flatten(model.compute_output_spec(given))]
+
+    if rows(old) != rows(new):
+        raise ValueError(f"it answers {rows(new)[0]} pictures for {rows(old)[0]}")
+
+
+def refuse_other_than_average(old: Any, new: Any, x: Any, axes: str, axis: int) -> None:
+    """Refuses a network that does not compute the old one's average over all mirrored inputs, in evaluation mode."""
+    old, new = (_in_double(model) for model in (old, new))
+    rank = max(len(tensor.shape) for tensor in keras.tree.flatten(x))
+
+    def turned(tensor: Any, letters: str) -> Any:
+        return flip(tensor, letters, axis) if len(tensor.shape) == rank else tensor
+
+    total: dict[str, Any] = {}
+    for letters in mirrors(axes):
+        seen = keras.tree.map_structure(lambda tensor, letters=letters: turned(tensor, letters), x)
+        for name, answer in answers_of(old, seen, False).items():
+            total[name] = turned(answer, letters) + total.get(name, 0)
+    found = answers_of(new, x, False)
+    worst = max(
+        (difference(total[name] / len(mirrors(axes)), answer)[1] for name, answer in found.items()), default=0.0
+    )
+    if worst > ALLOWED:
+        raise no_average(worst)
+
+
+def _in_double(model: Any) -> Any:
+    def make(layer: Any) -> Any:
+        new = again(layer, "float64")
+        return new, lambda: new.set_weights(layer.get_weights())
+
+    return rebuilt(model, make, "float64")
 
 
 def law_error(model: Any, x: Any, axes: str, axis: int) -> float:

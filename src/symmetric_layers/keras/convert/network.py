@@ -14,12 +14,16 @@ from symmetric_layers.keras.convert.measure import (
     random_input,
     randomised,
     refuse_breach,
+    refuse_other_batches,
     refuse_other_shapes,
+    refuse_other_than_average,
 )
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.surgeon import Surgeon
 from symmetric_layers.keras.convert.walk import data_format_of, is_ours, layers_of, no_network
-from symmetric_layers.letters import canonical_kind
+from symmetric_layers.keras.convert.width import as_many_weights
+from symmetric_layers.letters import canonical_kind, orbit_size
+from symmetric_layers.start import Start, check_start, too_wide
 
 
 def equivariant(
@@ -27,6 +31,8 @@ def equivariant(
     axes: str,
     *,
     example: Any = None,
+    width: int | str = 1,
+    init: str = "own",
     keep: Iterable[str] = (),
     measure: bool = True,
     report: Report = None,
@@ -52,6 +58,13 @@ def equivariant(
         model: a Sequential or functional network, with others inside it or not. It stays as it is.
         axes: the letters along which the answer is to mirror: `'h'`, `'hv'`, `'hvz'`, ...
         example: pictures of the size at which the result is measured, needed where the model leaves sizes open.
+        width: how many times as many channels lie between the first layers and the last. The weights between them are
+            `width ** 2 / 2 ** len(axes)` times as many as before; those of a wider network are drawn afresh.
+            `'parameters'`: as many times as brings the number of weights nearest to that of before (about 1.4, 2 and
+            2.8 for one, two and three letters), of all the widths that make whole orbits in every layer.
+        init: `'own'`: each orbit starts from the numbers that stood where its representative stands. `'average'`: the
+            network starts as the average of the old one over all mirrored inputs (what test-time augmentation
+            computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
         keep: names of layers (and of models inside the model) that stay ordinary. Channels that reach them are led
             out of their orbits before. The result is then handed back whatever it measures, and `report` is told.
         measure: False hands the result back unmeasured.
@@ -80,20 +93,44 @@ def equivariant(
     no_network(model)
     yes_or_no("measure", measure)
     kind = canonical_kind(axes, _rank(model), "axes")
+    check_start(width, init, kind)
     kept = _names(keep)
-    x = random_input(model, example) if measure else None
+    x = random_input(model, example) if measure or init == "average" else None
     _check(model, kept)
     follower = Follower(model, kept)
-    new = rebuilt(model, Surgeon(kind, follower, bool(kept)).made)
-    refuse_other_shapes(model, new)
-    if not measure:
-        return new
+
+    def made(start: Start) -> Any:
+        return _made(model, Surgeon(kind, follower, bool(kept), start), start.width != 1, width)
+
+    times = as_many_weights(model, kind, Surgeon(kind, follower, bool(kept), Start()), made, width)
+    new = made(Start(times, orbit_size(kind), init == "average"))
     axis = channel_axis(data_format_of(model))
-    if not kept:
-        refuse_breach(new, x, kind, axis, report, follower)
-    elif report is not None:
+    if init == "average":
+        refuse_other_than_average(model, new, x, kind, axis)
+    if kept and measure and report is not None:
         worst = law_error(randomised(new), x, kind, axis)
         report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
+    elif measure and not kept:
+        refuse_breach(new, x, kind, axis, report, follower)
+    if width == "parameters" and report is not None:
+        counts = f"{new.count_params()} parameters, and {model.count_params()} before"
+        report(f"{float(times):.3g} times as many channels: {counts}.")
+    return new
+
+
+def _made(model: Any, surgeon: Surgeon, other: bool, width: int | str) -> Any:
+    """The network; of other channels than before, refused where the model has written its own numbers against them."""
+    try:
+        new = rebuilt(model, surgeon.made, shapes=surgeon.shapes)
+        refuse_other_shapes(model, new)
+        if other:
+            refuse_other_batches(model, new)
+    except SymmetryError:
+        raise
+    except Exception as error:
+        if not other:
+            raise
+        raise too_wide(width, str(error).strip().splitlines()[0].rstrip(".")) from error
     return new
 
 

@@ -10,18 +10,30 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.made import Made, copied
 from symmetric_layers.keras.convert.walk import inputs_like, is_network, uncompiled
 
+Shapes = Callable[[Any], list[Any] | None]
 
-def rebuilt(model: Any, make: Callable[[Any], Made | None], dtype: str | None = None) -> Any:
+
+def rebuilt(
+    model: Any, make: Callable[[Any], Made | None], dtype: str | None = None, shapes: Shapes = lambda inner: None
+) -> Any:
     """A model of the same graph, with what `make` gives for a layer, and a copy where it gives None.
 
     Args:
         model: a Sequential or functional model; models inside it are made again, too.
         make: gives a new layer and what fills it with numbers once the new model is built.
         dtype: the type of the new model's inputs, where they are floating and are to be of another.
+        shapes: of the inputs of a model inside it, where these are to have others.
     """
     fills: list[Callable[[], None]] = []
+    inner: dict[int, Any] = {}  # models that are called several times are made once
 
     def clone(operation: Any) -> Any:
+        if is_network(operation):
+            if id(operation) not in inner:
+                others = shapes(operation)
+                inputs = None if others is None else inputs_like(operation, shapes=others)
+                inner[id(operation)] = keras.models.clone_model(operation, inputs, clone)
+            return inner[id(operation)]
         if not isinstance(operation, keras.layers.Layer):
             return type(operation).from_config(operation.get_config())
         new, fill = make(operation) or copied(operation)
@@ -32,7 +44,7 @@ def rebuilt(model: Any, make: Callable[[Any], Made | None], dtype: str | None = 
     try:
         with uncompiled(model):
             inputs = None if own else inputs_like(model, dtype)
-            new = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, recursive=True)
+            new = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone)
             if not new.built:
                 new.build(model.input_shape)
     except SymmetryError as refusal:

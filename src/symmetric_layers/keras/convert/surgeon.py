@@ -1,5 +1,6 @@
 """Makes the layers of a network that obeys the law, once it is known what meets pictures and what gives answers."""
 
+import math
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, NORMS, OPERAT
 from symmetric_layers.keras.convert.made import (
     Made,
     Orbits,
+    again,
     conv,
     dense,
     depthwise,
@@ -22,14 +24,14 @@ from symmetric_layers.keras.convert.made import (
     shared,
 )
 from symmetric_layers.keras.convert.walk import article, unreadable
-from symmetric_layers.letters import orbit_size
+from symmetric_layers.start import Start
 
 
 class Surgeon:
     """Makes the new layers, once it is known what meets pictures and what gives answers."""
 
-    def __init__(self, kind: str, follower: Follower, hybrid: bool) -> None:
-        self._kind, self._follower = kind, follower
+    def __init__(self, kind: str, follower: Follower, hybrid: bool, start: Start) -> None:
+        self._kind, self._follower, self._start = kind, follower, start
         self._hybrid = hybrid  # whether something stays ordinary, and with it what is between that and pictures
 
     def made(self, layer: Any) -> Made | None:
@@ -44,23 +46,51 @@ class Surgeon:
                 raise
             raise SymmetryError(f"model: {name!r} cannot be converted. {refusal}") from None
 
+    def shapes(self, model: Any) -> list[Any] | None:
+        """Of the inputs of a model inside the model, where these are orbits and others than before."""
+        if self._start.width == 1:
+            return None
+        found = []
+        for tensor, mark in zip(model.inputs, self._follower.entries[id(model)], strict=True):
+            shape = list(tensor.shape)
+            if mark.dim is not None and not self._follower.sets.is_plain(mark.source) and shape[mark.dim]:
+                shape[mark.dim] = self._start.wide(shape[mark.dim])
+            found.append(tuple(shape))
+        return found
+
+    def divisor(self) -> int:
+        """The largest number of channels that all banks of orbits consist of, over and over."""
+        counts = []
+        for key in self._follower.writes:
+            _, layer = self._follower.layers[key]
+            if key not in self._follower.kept and not self._follower.answers_plain(layer):
+                alone = getattr(layer, "groups", 1) == getattr(layer, "filters", 0) and not self._follower.is_plain(
+                    layer
+                )
+                made = layer.units if kind_of(layer, (keras.layers.Dense,)) else layer.filters
+                counts.append(made // (1 if alone else getattr(layer, "groups", 1)))
+        return math.gcd(*counts) or 1
+
     def _form(self, name: str, layer: Any) -> Made | None:
         if kind_of(layer, WEIGHS):
             return self._weighing(name, layer)
         if any(layer is pad and self._pads(reader) for reader, pad in self._follower.pads.items()):
             return passing(layer)
+        if kind_of(layer, (keras.layers.Reshape,)):
+            return self._reshaped(name, layer)
         if self._follower.is_plain(layer):
             if kind_of(layer, DEPTHWISE):
                 self._refuse_pictures(name, layer)
             return None
         if kind_of(layer, DEPTHWISE):
-            return depthwise(layer, Orbits(*[self._through(name, layer)] * 2), self._follower.pads.get(id(layer)))
+            whole = self._through(name, layer)
+            return depthwise(layer, Orbits(whole, whole), self._start, self._follower.pads.get(id(layer)))
         if kind_of(layer, NORMS):
-            return orbit_norm(layer, {self._kind: "100%"})
+            return orbit_norm(layer, {self._kind: "100%"}, self._start)
         if kind_of(layer, (keras.layers.PReLU,)):
             return self._slopes(name, layer)
         if id(layer) in self._follower.vectors:
-            return shared(layer, {self._kind: "100%"})
+            return shared(layer, {self._kind: "100%"}, self._start)
         if kind_of(layer, OPERATORS):
             return in_the_mirror(layer, {self._kind: "100%"})
         return None
@@ -76,21 +106,20 @@ class Surgeon:
             reads = self._through(name, layer)
 
             def out(second: Any) -> Made:
-                return (
-                    invariant_conv(second, reads)
-                    if answers
-                    else conv(second, self._orbits(name, layer, whole), "mirrored")
-                )
+                if answers:
+                    return invariant_conv(second, reads, self._start)
+                return conv(second, self._orbits(name, layer, whole), "mirrored", self._start)
 
-            return separable(layer, reads, out, self._follower.pads.get(id(layer)))
+            return separable(layer, reads, out, self._start, self._follower.pads.get(id(layer)))
         if kind_of(layer, (keras.layers.Dense,)):
             if plain and answers:
                 return None
-            return dense(layer, Orbits(None if plain else whole, None if answers else self._whole(name, layer.units)))
+            made = None if answers else self._whole(name, layer.units)
+            return dense(layer, Orbits(None if plain else whole, made), self._start)
         if not answers:
             orbits = self._orbits(name, layer, None if plain else whole)
-            return conv(layer, orbits, "mirrored", self._follower.pads.get(id(layer)))
-        return invariant_conv(layer, whole)
+            return conv(layer, orbits, "mirrored", self._start, self._follower.pads.get(id(layer)))
+        return invariant_conv(layer, whole, self._start)
 
     def _refuse_pictures(self, name: str, layer: Any) -> None:
         """Refuses layers that read pictures and cannot make orbits of them; beside what is kept they are ordinary."""
@@ -119,13 +148,7 @@ class Surgeon:
         return Orbits(inputs, self._whole(name, layer.filters, 1 if depthwise else groups))
 
     def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
-        size = orbit_size(self._kind) * groups
-        if channels % size:
-            raise SymmetryError(
-                f"model: {name!r} has {channels} output channels, which are no whole orbits of {self._kind!r}. "
-                f"Expected a multiple of {size}. Use such a number, or keep that part ordinary with keep."
-            )
-        return {self._kind: channels}
+        return self._start.whole(name, channels, self._kind, groups)
 
     def _through(self, name: str, layer: Any) -> dict[str, str]:
         """How the channels of a depthwise convolution are arranged, before and after."""
@@ -136,6 +159,15 @@ class Surgeon:
             )
         return {self._kind: "100%"}
 
+    def _reshaped(self, name: str, layer: Any) -> Made | None:
+        """A layer that gives channels new places says how many there are."""
+        axis = self._follower.orbits_at(name)
+        if self._start.width == 1 or axis is None or layer.target_shape[axis - 1] == -1:
+            return None
+        shape = list(layer.target_shape)
+        shape[axis - 1] = self._start.wide(shape[axis - 1])
+        return again(layer, target_shape=shape), lambda: None
+
     def _slopes(self, name: str, layer: Any) -> Made | None:
         long = [size for size in layer.alpha.shape if size > 1]
         if not long:
@@ -145,4 +177,4 @@ class Surgeon:
                 f"model: {name!r} has slopes for each position. Expected slopes for channels alone. "
                 "Use shared_axes, or keep that part ordinary with keep."
             )
-        return orbit_prelu(layer, {self._kind: "100%"})
+        return orbit_prelu(layer, {self._kind: "100%"}, self._start)

@@ -1,6 +1,6 @@
 """Walks through the graph of a model, operation by operation, without touching it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,19 +74,19 @@ def unreadable(name: str, layer: Any) -> None:
         )
 
 
-def inputs_like(model: Any, dtype: str | None = None) -> Any:
-    """Fresh symbolic inputs of a model, in its structure; floating ones of another type where one is given."""
+def inputs_like(model: Any, dtype: str | None = None, shapes: Sequence[Any] | None = None) -> Any:
+    """Fresh symbolic inputs of a model, in its structure; of another type (if floating), of other shapes where given."""
     entries = [layer for layer in getattr(model, "operations", []) if isinstance(layer, keras.layers.InputLayer)]
     names = {id(layer.output): layer.name for layer in entries}
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    left = iter(shapes or [tensor.shape for tensor in keras.tree.flatten(structure)])
 
     def like(tensor: Any) -> Any:
         floating = keras.backend.is_float_dtype(tensor.dtype)
         kept = dtype if dtype and floating else tensor.dtype
-        return keras.Input(batch_shape=tensor.shape, dtype=kept, name=names.get(id(tensor)))
+        return keras.Input(batch_shape=next(left), dtype=kept, name=names.get(id(tensor)))
 
-    if isinstance(model, keras.Sequential):
-        return like(model.inputs[0])
-    return keras.tree.map_structure(like, model.input)
+    return keras.tree.map_structure(like, structure)
 
 
 def walk(model: Any, inputs: Any, visit: Visit) -> Any:

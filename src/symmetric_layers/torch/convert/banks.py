@@ -1,8 +1,7 @@
 """Layers with orbits out of ordinary ones, with the same arguments, from the ordinary layer's own numbers."""
 
 from collections.abc import Mapping
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ import symmetric_layers.torch.norm as norm
 import symmetric_layers.torch.sync as sync
 from symmetric_layers.letters import axes as positions
 from symmetric_layers.orbits import Plan
+from symmetric_layers.start import Start
 from symmetric_layers.torch.convert.parts import SamePaddedConv2d, SymmetricLinear
 from symmetric_layers.torch.convert.surgery import Numbers, inherit
 
@@ -25,28 +25,6 @@ _NORMS: dict[type[nn.Module], Any] = {
     nn.SyncBatchNorm: sync.OrbitSyncBatchNorm,
 }  # fmt: skip
 NORMS = tuple(_NORMS)
-
-
-class Start(NamedTuple):
-    """How wide new layers are, and what they start from.
-
-    Attributes:
-        width: how many times as many channels are orbits.
-        size: the size of one orbit.
-        average: whether the network starts as the mirror average of the old one (one orbit for every channel).
-    """
-
-    width: Fraction = Fraction(1)
-    size: int = 1
-    average: bool = False
-
-    def wide(self, channels: int) -> int:
-        """How many channels there are now."""
-        return int(channels * self.width)
-
-    def chosen(self, channels: int) -> list[int]:
-        """The old channel whose numbers each orbit starts from."""
-        return [int(orbit * self.size / self.width) for orbit in range(self.wide(channels) // self.size)]
 
 
 def arguments(conv: Any) -> dict[str, Any]:
@@ -74,7 +52,7 @@ def symmetric_conv(
     given["out_channels"] = start.wide(conv.out_channels)
     given["in_channels"] = start.wide(conv.in_channels) if in_symmetry else conv.in_channels
     given["groups"] = start.wide(conv.groups) if depthwise else conv.groups
-    fresh = start.width != 1 and not start.average
+    fresh = start.is_fresh
     if fresh:
         given["device"] = conv.weight.device
     new = build(**given, symmetry=symmetry, in_symmetry=in_symmetry, grid=grid)
@@ -118,7 +96,7 @@ def invariant_conv(
     build = getattr(invariant, host.__name__.replace("Conv", "InvariantConv", 1))
     given = arguments(conv)
     given["in_channels"] = start.wide(conv.in_channels) if in_symmetry else conv.in_channels
-    fresh = start.width != 1 and not start.average
+    fresh = start.is_fresh
     if fresh:
         given["device"] = conv.weight.device
     new = build(**given, in_symmetry=in_symmetry, axes=axes)
@@ -146,7 +124,7 @@ def invariant_conv(
 
 def linear(old: nn.Linear, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numbers, start: Start) -> nn.Module:
     """A linear layer between orbits for an ordinary one, or without `symmetry` a head that ignores the mirror."""
-    fresh = start.width != 1 and not start.average
+    fresh = start.is_fresh
     features = start.wide(old.in_features) if in_symmetry else old.in_features
     answers = start.wide(old.out_features) if symmetry else old.out_features
     given: Any = (features, answers, old.bias is not None, old.weight.device if fresh else "meta", old.weight.dtype)

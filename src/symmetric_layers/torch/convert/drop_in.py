@@ -9,7 +9,8 @@ from torch import nn
 from symmetric_layers.counts import readable
 from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.letters import LETTERS
-from symmetric_layers.torch.convert.banks import Start, symmetric_conv
+from symmetric_layers.start import Start
+from symmetric_layers.torch.convert.banks import symmetric_conv
 from symmetric_layers.torch.convert.near import bring_near
 from symmetric_layers.torch.convert.surgery import (
     HOSTS,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import axes as positions
 from symmetric_layers.letters import mirrors
+from symmetric_layers.start import no_average
 from symmetric_layers.torch.answers import call, difference, mapped, mirrored, tensors
 from symmetric_layers.torch.convert.products import Products
 from symmetric_layers.torch.convert.remember import Remembered
@@ -117,7 +118,4 @@ def refuse_other_than_average(old: nn.Module, new: nn.Module, example: Any, axes
         answers = [tensor for _, tensor in tensors(call(new, x))]
     worst = max((difference(*pair)[1] for pair in zip(expected, answers, strict=True)), default=0.0)
     if worst > ALLOWED:
-        raise SymmetryError(
-            f"init: 'average' is off by {worst:.1e} in this network. Expected nothing nonlinear after the last layers, "
-            "no strides there, and no norm over several channels, at any width. Use init='own'."
-        )
+        raise no_average(worst)

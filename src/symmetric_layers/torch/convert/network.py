@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from symmetric_layers.errors import SymmetryError, one_of, whole_number, yes_or_no
+from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.letters import canonical_kind, orbit_size
+from symmetric_layers.start import Start, check_start, too_wide
 from symmetric_layers.torch.answers import call, mapped, tensors
-from symmetric_layers.torch.convert.banks import Start
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.measure import law_error, refuse_breach, refuse_other_than_average, run_once
 from symmetric_layers.torch.convert.parts import spreads_of
@@ -24,7 +24,7 @@ from symmetric_layers.torch.convert.surgery import (
     tell_of_hooks,
     unreadable,
 )
-from symmetric_layers.torch.convert.width import equal_width
+from symmetric_layers.torch.convert.width import as_many_parameters
 
 
 def equivariant(
@@ -97,13 +97,13 @@ def equivariant(
     kept = _checked(model, keep)
     kind = canonical_kind(axes, _rank(example), "axes")
     yes_or_no("measure", measure)
-    _check_width(width, init, kind)
+    check_start(width, init, kind)
     follower = _followed(model, example, kept)
 
     def make(one: nn.Module, start: Start) -> Surgeon:
         return Surgeon(one, kind, follower, kept, start)
 
-    times = equal_width(model, kind, make) if width == "parameters" else Fraction(width)
+    times = as_many_parameters(model, kind, make) if width == "parameters" else Fraction(width)
     start = Start(times, orbit_size(kind), init == "average")
     target = model if inplace else copy_of(model)
     before = dict(target.named_parameters(remove_duplicate=False))
@@ -164,21 +164,7 @@ def _bears(model: nn.Module, example: Any, width: int | str) -> None:
         run_once(lambda x: call(tried, x), tried, example, False)
     except SymmetryError as refusal:
         reason = str(refusal.__cause__).strip().splitlines()[0].rstrip(".")
-        raise SymmetryError(
-            f"width: {width!r} makes other channels than the model's own code expects ({reason}). Expected a "
-            "forward that takes channels as they come. Use width=1."
-        ) from None
-
-
-def _check_width(width: int | str, init: str, kind: str) -> None:
-    init, size = one_of("init", init, ("own", "average")), orbit_size(kind)
-    if width != "parameters":
-        whole_number("width", width, 1)
-    if init == "average" and width != size:
-        raise SymmetryError(
-            f"width: {width!r} has no room for the average over the mirrors of {kind!r}. Expected {size}, one orbit "
-            "for every channel (averages do not pass through nonlinearities otherwise). Use that width, or init='own'."
-        )
+        raise too_wide(width, reason) from None
 
 
 def _rank(example: Any) -> int:

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.letters import LETTERS, orbit_size
+from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import plan
-from symmetric_layers.torch.convert.banks import NORMS, Start, invariant_conv, linear, orbit_norm, symmetric_conv
+from symmetric_layers.start import Start
+from symmetric_layers.torch.convert.banks import NORMS, invariant_conv, linear, orbit_norm, symmetric_conv
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.parts import Spread, UpCat
@@ -89,15 +90,7 @@ class Surgeon:
         return source is None or self._follower.sets.is_plain(source)
 
     def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
-        width = self._start.width
-        size = width.denominator * orbit_size(self._kind)
-        size = size // math.gcd(size, width.numerator) * groups
-        if channels % size:
-            raise SymmetryError(
-                f"model: {name!r} has {channels} output channels, which are no whole orbits of {self._kind!r}. "
-                f"Expected a multiple of {size}. Use such a number, or keep that part ordinary with keep."
-            )
-        return self._orbits(channels)
+        return self._start.whole(name, channels, self._kind, groups)
 
     def _orbits(self, channels: int) -> dict[str, int]:
         return {self._kind: self._start.wide(channels)}

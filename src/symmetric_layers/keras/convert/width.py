@@ -1,0 +1,38 @@
+"""How wide a converted network has to be to have about as many weights as before."""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.convert.surgeon import Surgeon
+from symmetric_layers.letters import orbit_size
+from symmetric_layers.start import Start, equal_width
+
+
+def as_many_weights(
+    model: Any, kind: str, surgeon: Surgeon, made: Callable[[Start], Any], width: int | str
+) -> Fraction:
+    """The width that is asked for; of `'parameters'` the one that brings the number of weights nearest to the model's.
+
+    Args:
+        model: what is converted.
+        kind: the letters.
+        surgeon: knows which layers make orbits.
+        made: the converted network, from how wide it is.
+        width: what is asked for.
+    """
+    if width != "parameters":
+        return Fraction(width)
+    size = orbit_size(kind)
+
+    def sizes_at(times: Fraction) -> list[int]:
+        return [math.prod(weight.shape) for weight in made(Start(times, size)).weights]
+
+    base = Fraction(1)
+    try:
+        sizes_at(base)
+    except SymmetryError:  # channels that are no whole orbits
+        base = Fraction(size)
+    return equal_width(model.count_params(), surgeon.divisor(), size, base, sizes_at)
