@@ -72,6 +72,23 @@ def test_a_network_starts_as_the_mirror_average_of_a_trained_one(name):
     assert max(np.abs(one - other).max() / np.abs(other).max() for one, other in apart) > 1e-3
 
 
+@pytest.mark.parametrize("end", ["softmax", "a layer of its own"])
+def test_of_classes_the_logits_are_averaged(end):
+    model = wild(networks_keras.classifier())
+    last = layers.Dense(3, activation="softmax" if end == "softmax" else None, dtype="float64", name="end")
+    last = [last] if end == "softmax" else [last, layers.Activation("softmax", dtype="float64")]
+    model = wild(keras.Sequential([keras.Input((12, 10, 2), dtype="float64"), *model.layers[:-1], *last]))
+    new = equivariant(model, "h", width=2, init="average", measure=False)
+    x, logits = pictures(model), keras.Sequential([*model.layers[:-1], layers.Dense(3, dtype="float64")])
+    if end != "softmax":
+        logits = keras.Sequential(model.layers[:-1])
+    logits.build((None, 12, 10, 2))
+    logits.set_weights(model.get_weights())
+    expected = np.log(ops.convert_to_numpy(ops.softmax(average(logits, x, "h")[0])))
+    np.testing.assert_allclose(np.log(answers(new, x)[0]), expected, rtol=0, atol=SMALL * np.abs(expected).max())
+    assert np.abs(np.log(average(model, x, "h")[0]) - expected).max() > 0.1  # probabilities have another average
+
+
 def test_where_no_width_holds_the_average_that_is_said():
     model = wild(networks_keras.unet())
     with pytest.raises(SymmetryError, match=r"^width: 1 has no room for the average over the mirrors of 'hv'"):

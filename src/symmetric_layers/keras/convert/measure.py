@@ -19,6 +19,8 @@ from symmetric_layers.start import no_average
 
 ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (float32 is all that some layers know) below 1e-5
 
+AVERAGED = 1e-5  # relative: more than rounding to float32
+
 BLIND = 1e-8  # relative: how far an answer moves at most that does not see its picture, when that moves by 1e-6
 
 Report = Callable[[str], Any] | None
@@ -108,8 +110,12 @@ def refuse_other_batches(old: Any, new: Any) -> None:
 
 
 def refuse_other_than_average(old: Any, new: Any, x: Any, axes: str, axis: int) -> None:
-    """Refuses a network that does not compute the old one's average over all mirrored inputs, in evaluation mode."""
-    old, new = (_in_double(model) for model in (old, new))
+    """Refuses a network that does not compute the old one's average over all mirrored inputs, in evaluation mode.
+
+    Of classes that is the average before the last softmax (or whatever activation the last layers have).
+    """
+    ends = [old.layers[-1].name] if isinstance(old, keras.Sequential) else old.output_names
+    old, new = (_in_double(model, ends) for model in (old, new))
     rank = max(len(tensor.shape) for tensor in keras.tree.flatten(x))
 
     def turned(tensor: Any, letters: str) -> Any:
@@ -124,13 +130,15 @@ def refuse_other_than_average(old: Any, new: Any, x: Any, axes: str, axis: int) 
     worst = max(
         (difference(total[name] / len(mirrors(axes)), answer)[1] for name, answer in found.items()), default=0.0
     )
-    if worst > ALLOWED:
+    if worst > AVERAGED:
         raise no_average(worst)
 
 
-def _in_double(model: Any) -> Any:
+def _in_double(model: Any, ends: list[str]) -> Any:
+    """A copy in double precision; the layers of these names have no activation."""
+
     def make(layer: Any) -> Any:
-        new = again(layer, "float64")
+        new = again(layer, "float64", **({"activation": "linear"} if layer.name in ends else {}))
         return new, lambda: new.set_weights(layer.get_weights())
 
     return rebuilt(model, make, "float64")

@@ -64,7 +64,8 @@ def equivariant(
             2.8 for one, two and three letters), of all the widths that make whole orbits in every layer.
         init: `'own'`: each orbit starts from the numbers that stood where its representative stands. `'average'`: the
             network starts as the average of the old one over all mirrored inputs (what test-time augmentation
-            computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
+            computes), exactly; before the activations of its last layers, so that of classes the logits are averaged.
+            That takes one orbit for every old channel: `width=2 ** len(axes)`.
         keep: names of layers (and of models inside the model) that stay ordinary. Channels that reach them are led
             out of their orbits before. The result is then handed back whatever it measures, and `report` is told.
         measure: False hands the result back unmeasured.

@@ -75,7 +75,7 @@ def unreadable(name: str, layer: Any) -> None:
 
 
 def inputs_like(model: Any, dtype: str | None = None, shapes: Sequence[Any] | None = None) -> Any:
-    """Fresh symbolic inputs of a model, in its structure; of another type (if floating), of other shapes where given."""
+    """Fresh symbolic inputs of a model, in its structure; of other types (if floating) or shapes where given."""
     entries = [layer for layer in getattr(model, "operations", []) if isinstance(layer, keras.layers.InputLayer)]
     names = {id(layer.output): layer.name for layer in entries}
     structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
