@@ -8,9 +8,10 @@ from typing import Any
 
 from flax import nnx
 
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import plan_of
 from symmetric_layers.flax.conv import SymmetricConv, SymmetricConvTranspose
-from symmetric_layers.flax.convert.kinds import groups_of
+from symmetric_layers.flax.convert.kinds import groups_of, is_depthwise
 from symmetric_layers.flax.convert.numbers import Numbers, taken
 from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
 from symmetric_layers.flax.convert.spied import become
@@ -20,8 +21,10 @@ from symmetric_layers.groups import keep_groups_whole
 from symmetric_layers.inputs import led_out
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import plan
+from symmetric_layers.start import Start
 
 Symmetry = Mapping[str, int | str] | None
+_AS_BEFORE = Start()
 
 NORMS: dict[type, type] = {
     nnx.BatchNorm: OrbitBatchNorm,
@@ -31,56 +34,92 @@ NORMS: dict[type, type] = {
 }
 
 
-def conv(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, grid: str) -> None:
+def conv(
+    numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, start: Start = _AS_BEFORE
+) -> None:
     """A convolution that makes orbits; every orbit starts from the filter that its representative was."""
-    groups = groups_of(layer)
-    bank = plan(symmetry, layer.out_features, len(layer.kernel_size), groups, in_symmetry, layer.in_features)
+    alone = in_symmetry is not None and is_depthwise(layer)
+    _widen(layer, start, bool(in_symmetry), True, alone)
+    groups, rank = groups_of(layer), len(layer.kernel_size)
+    bank = plan(symmetry, layer.out_features, rank, groups, in_symmetry, layer.in_features)
     transposed = isinstance(layer, nnx.ConvTranspose)
-    _stored(numbers, layer, -2 if getattr(layer, "transpose_kernel", False) else -1, bank.firsts)
-    numbers.keep(layer.bias, -1, bank.firsts)
+    out, into = (-2, -1) if getattr(layer, "transpose_kernel", False) else (-1, -2)
+    if start.average and in_symmetry and not alone:
+        numbers.lead(layer.kernel, into, start.size)
+    elif start.is_fresh:
+        _draw(numbers, layer, out, bank.stored, layer.in_features // groups, bank.stored)
+    elif not start.average:
+        _stored(numbers, layer, out, bank.firsts)
+        numbers.keep(layer.bias, -1, bank.firsts)
     become(layer, SymmetricConvTranspose if transposed else SymmetricConv)
     numbers.then(lambda: layer._remember(bank, True, grid))
 
 
-def invariant_conv(numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int | str]) -> None:
+def invariant_conv(
+    numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int | str], start: Start = _AS_BEFORE
+) -> None:
     """A convolution whose answers are ordinary."""
     transposed = isinstance(layer, nnx.ConvTranspose)
     host = "nnx.ConvTranspose" if transposed else "nnx.Conv"
+    _widen(layer, start, True, False, False)
     inputs, group = led_out(in_symmetry, layer.in_features, len(layer.kernel_size), groups_of(layer), host)
-    _stored(numbers, layer, -1 if getattr(layer, "transpose_kernel", False) else -2, group.firsts)
+    out, into = (-2, -1) if getattr(layer, "transpose_kernel", False) else (-1, -2)
+    if start.average:
+        numbers.share(layer.kernel, start.size)
+    elif start.is_fresh:
+        _draw(numbers, layer, out, layer.out_features, group.stored, layer.out_features, start.size)
+    else:
+        _stored(numbers, layer, into, group.firsts)
     become(layer, InvariantConvTranspose if transposed else InvariantConv)
     numbers.then(lambda: layer._remember(inputs, group))
 
 
-def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry) -> None:
+def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, start: Start = _AS_BEFORE) -> None:
     """A linear layer between orbits, or one that leads out of them."""
-    if symmetry is None:
-        bank = plan_of(in_symmetry, layer.in_features)
-        numbers.keep(layer.kernel, -2, bank.firsts)
-        become(layer, OrbitLinear)
-    else:
+    if in_symmetry:
+        layer.in_features = start.wide(layer.in_features)
+    if symmetry:
+        layer.out_features = start.wide(layer.out_features)
         bank = plan(symmetry, layer.out_features, len(LETTERS), 1, in_symmetry, layer.in_features)
-        numbers.keep(layer.kernel, -1, bank.firsts)
-        numbers.keep(layer.bias, -1, bank.firsts)
-        become(layer, SymmetricLinear)
+    else:
+        bank = plan_of(in_symmetry, layer.in_features)
+    if start.is_fresh:
+        shape = (layer.in_features, bank.stored) if symmetry else (bank.stored, layer.out_features)
+        numbers.draw(layer.kernel, shape, -1, 1 if symmetry else start.size)
+        numbers.draw(layer.bias, shape[-1:])
+    elif start.average and not symmetry:
+        numbers.share(layer.kernel, start.size)
+    elif start.average and in_symmetry:
+        numbers.lead(layer.kernel, -2, start.size)
+    elif not start.average:
+        numbers.keep(layer.kernel, -1 if symmetry else -2, bank.firsts)
+        numbers.keep(layer.bias if symmetry else None, -1, bank.firsts)
+    become(layer, SymmetricLinear if symmetry else OrbitLinear)
     layer.plan = bank
 
 
-def orbit_norm(numbers: Numbers, host: type, layer: Any, symmetry: Mapping[str, int]) -> None:
+def orbit_norm(
+    numbers: Numbers, host: type, layer: Any, symmetry: Mapping[str, int], start: Start = _AS_BEFORE
+) -> None:
     """A norm for orbits."""
-    bank = plan_of(symmetry, sum(symmetry.values()))
+    (channels,) = symmetry.values()
+    bank = plan_of({kind: start.wide(channels) for kind in symmetry}, start.wide(channels))
     if host is nnx.GroupNorm:
         keep_groups_whole(bank, layer.num_groups)
+        layer.group_size = bank.filters // layer.num_groups
+    if hasattr(layer, "num_features"):
+        layer.num_features = bank.filters
     for name in ("scale", "bias", "mean", "var"):
-        numbers.keep(getattr(layer, name, None), -1, bank.firsts)
+        numbers.keep(getattr(layer, name, None), -1, start.chosen(channels))
     become(layer, NORMS[host])
     layer.plan = bank
 
 
-def orbit_param(variable: Any, kind: str, dim: int) -> None:
+def orbit_param(variable: Any, kind: str, dim: int, start: Start) -> None:
     """A variable with one number for each channel becomes one whose numbers orbits share."""
     channels, dim = variable.get_value().shape[dim], dim - len(variable.get_value().shape)
-    variable.set_value(taken(variable.get_value(), plan_of({kind: channels}, channels).firsts, dim))
+    variable.set_value(taken(variable.get_value(), start.chosen(channels), dim))
+    channels = start.wide(channels)
     become(variable, OrbitParam)
     variable.set_metadata(symmetry=((kind, channels),), channels=channels, dim=dim)
 
@@ -90,3 +129,23 @@ def _stored(numbers: Numbers, layer: Any, axis: int, firsts: tuple[int, ...]) ->
     numbers.keep(layer.kernel, axis, firsts)
     if layer.mask is not None:
         layer.mask = taken(layer.mask, firsts, axis)
+
+
+def _widen(layer: Any, start: Start, inputs: bool, outputs: bool, alone: bool) -> None:
+    """Gives a convolution as many channels as there are now; `alone`: and groups."""
+    if start.width != 1 and layer.mask is not None:
+        raise SymmetryError(
+            f"width: {float(start.width):.3g} makes other filters than those that are masked. Expected none that are. "
+            "Use width=1."
+        )
+    layer.in_features = start.wide(layer.in_features) if inputs else layer.in_features
+    layer.out_features = start.wide(layer.out_features) if outputs else layer.out_features
+    if alone:
+        layer.feature_group_count = layer.in_features
+
+
+def _draw(numbers: Numbers, layer: Any, out: int, filters: int, inputs: int, biases: int, members: int = 1) -> None:
+    """Draws the filters of a convolution anew."""
+    ends = (filters, inputs) if out == -2 else (inputs, filters)
+    numbers.draw(layer.kernel, (*layer.kernel_size, *ends), out, members)
+    numbers.draw(layer.bias, (biases,))

@@ -110,7 +110,7 @@ def _measured(model: nnx.Module, example: Any, kind: str, follower: Follower, wi
         wild, x = randomised(model), random_input(example)
         for training in (False, True):
             (wild.train if training else wild.eval)()
-            run = _compiled(wild, x, follower)
+            run = compiled(wild, x, follower)
             rows = deviations(run, x, kind, None, lambda name: None)
             found[training] = max((row.relative for row in rows), default=0.0)
             if math.isinf(found[training]):
@@ -128,7 +128,7 @@ def _refuse_nothing(answers: dict[str, Array]) -> None:
         )
 
 
-def _compiled(model: nnx.Module, x: Any, follower: Follower) -> Answers:
+def compiled(model: nnx.Module, x: Any, follower: Follower) -> Answers:
     """What a model answers, compiled once; maps that have no axis for channels with one."""
     graph, state = nnx.split(model)
     _, filled = arrays_of(x)

@@ -1,18 +1,22 @@
 """Networks of ordinary layers become networks that obey the law."""
 
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any
 
 from flax import nnx
 
 from symmetric_layers.errors import SymmetryError, yes_or_no
+from symmetric_layers.flax.convert.average import refuse_other_than_average
 from symmetric_layers.flax.convert.follow import Follower
 from symmetric_layers.flax.convert.kinds import CONVS
 from symmetric_layers.flax.convert.measure import Report, law_error, refuse_breach, without_chance
 from symmetric_layers.flax.convert.spied import host_of, is_ours, modules_of, no_module
 from symmetric_layers.flax.convert.surgeon import Surgeon
 from symmetric_layers.flax.convert.traced import accepted, arrays_of, traced
-from symmetric_layers.letters import canonical_kind
+from symmetric_layers.flax.convert.width import as_many_parameters, parameters_of, refuse_too_wide
+from symmetric_layers.letters import canonical_kind, orbit_size
+from symmetric_layers.start import Start, check_start
 
 
 def equivariant(
@@ -20,9 +24,12 @@ def equivariant(
     axes: str,
     *,
     example: Any,
+    width: int | str = 1,
+    init: str = "own",
     keep: Iterable[str] = (),
     measure: bool = True,
     report: Report = None,
+    rngs: nnx.Rngs | None = None,
 ) -> Any:
     """Turns a network of ordinary layers into one that obeys the law: mirrored picture, mirrored answer.
 
@@ -47,11 +54,20 @@ def equivariant(
         axes: the letters along which the answer is to mirror: `'h'`, `'hv'`, `'hvz'`, ...
         example: an input, of a size and kind that the model accepts: an array, a tuple of inputs, or a dict of keyword
             arguments.
+        width: how many times as many channels lie between the first layers and the last. The weights between them are
+            `width ** 2 / 2 ** len(axes)` times as many as before; those of a wider network are drawn afresh, as layers
+            of nnx draw theirs if they are not told otherwise. `'parameters'`: as many times as brings the number of
+            weights nearest to that of before (about 1.4, 2 and 2.8 for one, two and three letters), of all the widths
+            that make whole orbits in every layer.
+        init: `'own'`: each orbit starts from the numbers that stood where its representative stands. `'average'`: the
+            network starts as the average of the old one over all mirrored inputs (what test-time augmentation
+            computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
         keep: names of modules that stay ordinary, like `'encoder.layers.0'`. Channels that reach them are led out of
             their orbits before. The result is then handed back whatever it measures, and `report` is told.
         measure: False hands the result back unmeasured. Measuring compiles the model twice, and runs each once and once
             more for each letter.
         report: is called with a sentence for whatever is worth knowing, as with `report=print`.
+        rngs: draws the filters of a wider network; None: `nnx.Rngs(0)`.
 
     Returns:
         A copy of the model with other layers, in the same mode. An optimizer for it is to be made anew.
@@ -77,13 +93,26 @@ def equivariant(
     no_module(model)
     yes_or_no("measure", measure)
     kind = canonical_kind(axes, _rank(example), "axes")
+    check_start(width, init, kind)
     kept = _checked(model, keep)
     follower = followed(model, example, kind, lambda name: _inside(name, kept))
-    new = nnx.clone(model)
-    unreached = Surgeon(kind, follower, bool(kept)).operate(new)
+
+    def make(start: Start) -> Surgeon:
+        return Surgeon(kind, follower, bool(kept), start, rngs or nnx.Rngs(0))
+
+    times = as_many_parameters(model, kind, make) if width == "parameters" else Fraction(width)
+    new, start = nnx.clone(model), Start(times, orbit_size(kind), init == "average")
+    unreached = make(start).operate(new)
+    if start.width != 1:
+        refuse_too_wide(model, new, example, width)
+    if start.average:
+        refuse_other_than_average(model, new, example, kind, follower)
     if measure and not kept:
         refuse_breach(new, example, kind, follower)
     if report is not None:
+        if width == "parameters":
+            counts = f"{parameters_of(new)} parameters, and {parameters_of(model)} before"
+            report(f"{float(times):.3g} times as many channels: {counts}.")
         for name in unreached:
             report(f"{name!r} was not reached by the example, and stays ordinary.")
         if measure and kept:

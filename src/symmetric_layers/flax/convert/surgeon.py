@@ -1,5 +1,6 @@
 """Makes the layers of a network that obeys the law, once it is known what meets pictures and what gives answers."""
 
+import math
 from typing import Any
 
 from flax import nnx
@@ -18,10 +19,10 @@ from symmetric_layers.start import Start
 class Surgeon:
     """Changes the layers of a model in their places."""
 
-    def __init__(self, kind: str, follower: Follower, hybrid: bool) -> None:
-        self._kind, self._follower = kind, follower
+    def __init__(self, kind: str, follower: Follower, hybrid: bool, start: Start, rngs: nnx.Rngs) -> None:
+        self._kind, self._follower, self._start = kind, follower, start
         self._hybrid = hybrid  # whether something stays ordinary, and with it what is between that and pictures
-        self._numbers = Numbers()
+        self._numbers = Numbers(rngs)
 
     def operate(self, model: nnx.Module) -> list[str]:
         """Converts a model; gives the names of layers that the example did not reach, which stay ordinary."""
@@ -40,6 +41,14 @@ class Surgeon:
                 self._shared(name, variables.get(name), dim)
         self._numbers.apply()
         return unreached
+
+    def divisor(self, model: nnx.Module) -> int:
+        """The largest number of channels that all banks of orbits consist of, over and over."""
+        counts = []
+        for name, layer in modules_of(model):
+            if name in self._follower.writes and host_of(layer, WEIGHS) and not self._follower.answers_plain(name):
+                counts.append(layer.out_features // self._banks(layer, self._follower.is_plain(name)))
+        return math.gcd(*counts) or 1
 
     def _mirrors(self, name: str) -> bool:
         """Whether the mirrors of an orbit have to see a function in the mirror."""
@@ -81,11 +90,11 @@ class Surgeon:
             return
         symmetry = None if answers else self._whole(name, layer, plain)
         if isinstance(layer, nnx.Linear):
-            linear(self._numbers, layer, symmetry, None if plain else whole)
+            linear(self._numbers, layer, symmetry, None if plain else whole, self._start)
         elif answers:
-            invariant_conv(self._numbers, layer, whole)
+            invariant_conv(self._numbers, layer, whole, self._start)
         else:
-            conv(self._numbers, layer, symmetry, None if plain else whole, "mirrored")
+            conv(self._numbers, layer, symmetry, None if plain else whole, "mirrored", self._start)
 
     def _norm(self, name: str, layer: Any, host: Any) -> None:
         """A norm, of channels alone: what has numbers for each position cannot be shared."""
@@ -95,12 +104,15 @@ class Surgeon:
                 f"model: {name!r} has numbers for axes {axes}. Expected the last one, that of channels. Use that, or "
                 "keep that part ordinary with keep."
             )
-        orbit_norm(self._numbers, host, layer, {self._kind: self._follower.channels[name]})
+        orbit_norm(self._numbers, host, layer, {self._kind: self._follower.channels[name]}, self._start)
 
     def _whole(self, name: str, layer: Any, plain: bool) -> dict[str, int]:
         """The symmetry of all output channels."""
-        groups = 1 if isinstance(layer, nnx.Linear) or (is_depthwise(layer) and not plain) else groups_of(layer)
-        return Start().whole(name, layer.out_features, self._kind, groups)
+        return self._start.whole(name, layer.out_features, self._kind, self._banks(layer, plain))
+
+    def _banks(self, layer: Any, plain: bool) -> int:
+        """How many banks of their own a layer has."""
+        return 1 if isinstance(layer, nnx.Linear) or (is_depthwise(layer) and not plain) else groups_of(layer)
 
     def _refuse_pictures(self, name: str) -> None:
         """Refuses layers between a picture and an answer; beside what is kept they are ordinary."""
@@ -117,4 +129,4 @@ class Surgeon:
                 f"model: {name!r}, {sort}, has one number for each channel of an orbit. Expected an "
                 "nnx.Param. Use one, or keep that part ordinary with keep."
             )
-        orbit_param(variable, self._kind, dim)
+        orbit_param(variable, self._kind, dim, self._start)
