@@ -1,5 +1,10 @@
 """Whole models: to networks that obey the law, to mirrored banks, and back to ordinary layers."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import networks_keras
 import numpy as np
@@ -104,3 +109,15 @@ def test_other_wrong_arguments_are_refused():
         with pytest.raises(SymmetryError) as refusal:
             bad()
         assert sentence in str(refusal.value)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the others have double precision")
+def test_without_double_precision_it_is_measured_in_single_without_a_word():
+    code = (
+        "import keras, networks_keras; from symmetric_layers.keras import equivariant; "
+        "equivariant(networks_keras.line(dtype='float32'), 'h')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent), "JAX_ENABLE_X64": "0"}
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=250)
+    assert told.returncode == 0, told.stderr
+    assert "float64" not in told.stderr

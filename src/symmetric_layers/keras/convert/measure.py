@@ -1,6 +1,7 @@
 """The last word on a converted network: the law, with random numbers everywhere."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,22 +9,24 @@ import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.keras.channels import flip
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.made import again
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import is_network
 from symmetric_layers.keras.law import answers_of, deviations, difference
-from symmetric_layers.letters import mirrors
-from symmetric_layers.start import no_average
 
 ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (float32 is all that some layers know) below 1e-5
-
-AVERAGED = 1e-5  # relative: more than rounding to float32
 
 BLIND = 1e-8  # relative: how far an answer moves at most that does not see its picture, when that moves by 1e-6
 
 Report = Callable[[str], Any] | None
+
+
+def widest() -> str:
+    """The widest type of numbers that the backend has: JAX has double precision where that was asked for alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it has not
+        return str(keras.backend.standardize_dtype(ops.zeros((), dtype="float64").dtype))
 
 
 def randomised(model: Any) -> Any:
@@ -32,10 +35,10 @@ def randomised(model: Any) -> Any:
 
     def make(layer: Any) -> Any:
         still = {"rate": 0.0, "stddev": 0.0} if not layer.weights else {}  # dropout and noise tell left from right
-        new = again(layer, "float64", **still)
+        new = again(layer, widest(), **still)
         return new, lambda: new.set_weights([_random(weight, seeds) for weight in layer.weights])
 
-    return rebuilt(model, make, "float64")
+    return rebuilt(model, make, widest())
 
 
 def _random(weight: Any, seeds: Any) -> Any:
@@ -45,11 +48,11 @@ def _random(weight: Any, seeds: Any) -> Any:
         return ops.convert_to_numpy(weight)
     inner = math.prod(shape[:-1])
     if len(shape) > 1 and inner > 1:
-        drawn = math.sqrt(2 / inner) * keras.random.normal(shape, dtype="float64", seed=seeds)
+        drawn = math.sqrt(2 / inner) * keras.random.normal(shape, dtype=widest(), seed=seeds)
     elif weight.name in ("bias", "beta", "moving_mean", "mean"):
-        drawn = 0.3 * keras.random.normal(shape, dtype="float64", seed=seeds)
+        drawn = 0.3 * keras.random.normal(shape, dtype=widest(), seed=seeds)
     else:
-        drawn = keras.random.uniform(shape, 0.5, 1.5, dtype="float64", seed=seeds)
+        drawn = keras.random.uniform(shape, 0.5, 1.5, dtype=widest(), seed=seeds)
     return ops.convert_to_numpy(drawn)
 
 
@@ -74,7 +77,7 @@ def random_input(model: Any, example: Any) -> Any:
             )
         shape = (tensor.shape[0] or 2, *seen[1:])
         if keras.backend.is_float_dtype(tensor.dtype):
-            drawn.append(keras.random.normal(shape, dtype="float64", seed=seeds))
+            drawn.append(keras.random.normal(shape, dtype=widest(), seed=seeds))
         else:
             most = 2 if tensor.dtype == "bool" else 128
             drawn.append(ops.cast(keras.random.randint(shape, 0, most, seed=seeds), tensor.dtype))
@@ -107,41 +110,6 @@ def refuse_other_batches(old: Any, new: Any) -> None:
 
     if rows(old) != rows(new):
         raise ValueError(f"it answers {rows(new)[0]} pictures for {rows(old)[0]}")
-
-
-def refuse_other_than_average(old: Any, new: Any, x: Any, axes: str, axis: int) -> None:
-    """Refuses a network that does not compute the old one's average over all mirrored inputs, in evaluation mode.
-
-    Of classes that is the average before the last softmax (or whatever activation the last layers have).
-    """
-    ends = [old.layers[-1].name] if isinstance(old, keras.Sequential) else old.output_names
-    old, new = (_in_double(model, ends) for model in (old, new))
-    rank = max(len(tensor.shape) for tensor in keras.tree.flatten(x))
-
-    def turned(tensor: Any, letters: str) -> Any:
-        return flip(tensor, letters, axis) if len(tensor.shape) == rank else tensor
-
-    total: dict[str, Any] = {}
-    for letters in mirrors(axes):
-        seen = keras.tree.map_structure(lambda tensor, letters=letters: turned(tensor, letters), x)
-        for name, answer in answers_of(old, seen, False).items():
-            total[name] = turned(answer, letters) + total.get(name, 0)
-    found = answers_of(new, x, False)
-    worst = max(
-        (difference(total[name] / len(mirrors(axes)), answer)[1] for name, answer in found.items()), default=0.0
-    )
-    if worst > AVERAGED:
-        raise no_average(worst)
-
-
-def _in_double(model: Any, ends: list[str]) -> Any:
-    """A copy in double precision; the layers of these names have no activation."""
-
-    def make(layer: Any) -> Any:
-        new = again(layer, "float64", **({"activation": "linear"} if layer.name in ends else {}))
-        return new, lambda: new.set_weights(layer.get_weights())
-
-    return rebuilt(model, make, "float64")
 
 
 def law_error(model: Any, x: Any, axes: str, axis: int) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.keras.channels import channel_axis
+from symmetric_layers.keras.convert.average import refuse_other_than_average
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, SEPARABLE
 from symmetric_layers.keras.convert.measure import (
@@ -16,7 +17,6 @@ from symmetric_layers.keras.convert.measure import (
     refuse_breach,
     refuse_other_batches,
     refuse_other_shapes,
-    refuse_other_than_average,
 )
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.surgeon import Surgeon
