@@ -48,8 +48,9 @@ class Start(NamedTuple):
         size = self.width.denominator * orbit_size(kind)
         size = size // math.gcd(size, self.width.numerator) * groups
         if channels % size:
+            seen = f"{channels} output channels" if groups == 1 else f"{channels} output channels in {groups} groups"
             raise SymmetryError(
-                f"model: {name!r} has {channels} output channels, which are no whole orbits of {kind!r}. "
+                f"model: {name!r} has {seen}, which are no whole orbits of {kind!r}. "
                 f"Expected a multiple of {size}. Use such a number, or keep that part ordinary with keep."
             )
         return {kind: self.wide(channels)}

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from functools import partial
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ from keras import ops
 from keras_face import BACKEND
 
 import symmetric_layers.keras as layers
+from symmetric_layers import SymmetryError
+from symmetric_layers.keras.convert.parts import SymmetricDense
 
 CLASSES = [f"Conv{rank}D{transposed}" for rank in (1, 2, 3) for transposed in ("", "Transpose")]
 BANK = {"h": 2, "hv": 4}
@@ -181,6 +184,18 @@ def test_lora_adapts_the_stored_filters_and_the_mirrors_follow(tmp_path):
     np.testing.assert_allclose(mirrored[..., 1], after[:, :, ::-1, 0], atol=1e-4)
     model.save(tmp_path / "lora.keras")
     np.testing.assert_allclose(numbers(keras.models.load_model(tmp_path / "lora.keras")(x)), after, atol=1e-4)
+
+
+def test_policies_of_whole_numbers_are_refused():
+    sentence = (
+        "dtype: 'int8_from_float32' quantizes a kernel of which one entry per orbit is stored. Expected a policy of "
+        "floating numbers. Use such a one, and quantize what desymmetrize makes of the model."
+    )
+    for build in (layers.OrbitDense, partial(SymmetricDense, symmetry={"h": 6})):
+        with pytest.raises(SymmetryError) as refusal:
+            build(6, in_symmetry={"h": 8}, dtype="int8_from_float32")
+        assert str(refusal.value) == sentence
+    assert layers.OrbitDense(6, in_symmetry=None, dtype="int8_from_float32")(random(2, 8)).shape == (2, 6)
 
 
 def test_quantization_is_refused_with_the_hosts_sentence():

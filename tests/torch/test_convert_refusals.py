@@ -81,8 +81,8 @@ REFUSED = {
     ),
     "groups": (
         nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 12, 1, groups=2), nn.Conv2d(12, 1, 1)),
-        "model: '2' has 12 output channels, which are no whole orbits of 'hv'. Expected a multiple of 8. Use such a "
-        "number, or keep that part ordinary with keep.",
+        "model: '2' has 12 output channels in 2 groups, which are no whole orbits of 'hv'. Expected a multiple of 8. "
+        "Use such a number, or keep that part ordinary with keep.",
     ),
     "empty": (
         nn.Sequential(),

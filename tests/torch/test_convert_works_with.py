@@ -10,9 +10,12 @@ import pytest
 import torch
 from cases_torch import backward
 from networks_torch import CONVERTED, RESIDUAL, Converted
+from torch import nn
 from torch.autograd import gradgradcheck
 from torch.export import Dim
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
+
+from symmetric_layers.torch import equivariant
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -59,6 +62,35 @@ def test_it_is_exported_to_files_for_any_batch(case, tmp_path):
         torch.testing.assert_close(loaded(x).detach(), expected)
         (answer,) = session.run(None, {argument.name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(answer), expected, rtol=1e-4, atol=1e-5)
+
+
+def strided():
+    """A converted network with strides everywhere, on grids that fit at some sizes only."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 7, 2, 3), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1), nn.Upsample(scale_factor=1.5),
+        nn.ConvTranspose2d(8, 8, 3, 2, 1, 1), nn.Conv2d(8, 2, 3, 2, 1),
+    )  # fmt: skip
+    return equivariant(net, "hv", example=torch.randn(1, 3, 32, 40)).eval()
+
+
+def test_it_is_exported_for_pictures_of_any_size():
+    network = strided()
+    sizes = {2: Dim("height", min=16, max=128), 3: Dim("width", min=16, max=128)}
+    program = torch.export.export(network, (torch.randn(2, 3, 33, 40),), dynamic_shapes=(sizes,)).module()
+    for height, width in ((33, 40), (32, 41), (50, 51), (64, 47)):
+        x = torch.randn(2, 3, height, width)
+        torch.testing.assert_close(program(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:torch.tensor results are registered as constants")  # which these are
+@pytest.mark.filterwarnings("ignore:Constant folding")
+def test_the_older_exporter_of_onnx_writes_it_without_this_package(tmp_path):
+    network, x = strided(), torch.randn(2, 3, 33, 40)
+    torch.onnx.export(network, (x,), tmp_path / "network.onnx", dynamo=False)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(answer), network(x).detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")  # undone at the end

@@ -5,6 +5,8 @@ import torch
 from cases_torch import CONVOLUTIONS, EVERYTHING, GLOBAL, NETWORK_EVAL, NORM, NORM_EVAL, Case, backward, host, name
 from torch import nn
 
+import symmetric_layers.torch as layers
+
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 PLANES = [case for case in CONVOLUTIONS if len(case.shape) in FORMATS]
 
@@ -17,6 +19,18 @@ def test_channels_last_in_is_channels_last_out_as_in_the_host(case: Case) -> Non
     y = layer(x)
     torch.testing.assert_close(y, expected)
     assert y.is_contiguous(memory_format=wanted) is expected.is_contiguous(memory_format=wanted)
+
+
+@pytest.mark.parametrize("name", ["SymmetricConv2d", "SymmetricConvTranspose2d"])
+def test_the_mirrored_grid_keeps_the_memory_format(name: str) -> None:
+    more = {"output_padding": 1} if "Transpose" in name else {"algorithm": "reference"}
+    hv = {"hv": 8}
+    layer = getattr(layers, name)(8, 8, 3, 2, 1, symmetry=hv, in_symmetry=hv, grid="mirrored", **more)
+    x = torch.randn(2, 8, 10, 12, generator=torch.Generator().manual_seed(0))
+    y = layer(x.to(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert layer(x).is_contiguous()
+    torch.testing.assert_close(y, layer(x))
 
 
 @pytest.mark.parametrize("case", [case for case in PLANES if case.shape[1] > 1], ids=name)  # one channel has no order

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from symmetric_layers.counts import readable
-from symmetric_layers.errors import one_of
+from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.letters import LETTERS, axes
 from symmetric_layers.orbits import Block, Plan
 
@@ -107,6 +107,15 @@ def known_format(data_format: Any) -> str:
     if data_format is None:
         return keras.config.image_data_format()
     return one_of("data_format", data_format, ("channels_last", "channels_first"))
+
+
+def refuse_quantized(layer: Any) -> None:
+    """Refuses a policy of whole numbers: what is stored is less than the host would read."""
+    if getattr(layer, "quantization_mode", None):
+        raise SymmetryError(
+            f"dtype: {layer.dtype_policy.name!r} quantizes a kernel of which one entry per orbit is stored. Expected a "
+            "policy of floating numbers. Use such a one, and quantize what desymmetrize makes of the model."
+        )
 
 
 def plain(argument: str, symmetry: Any) -> dict[str, Any] | None:

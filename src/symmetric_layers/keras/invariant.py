@@ -7,7 +7,7 @@ import keras
 
 from symmetric_layers.inputs import led_out
 from symmetric_layers.keras.bank import expand_kernel
-from symmetric_layers.keras.channels import act, channel_axis, flip, plain, spread
+from symmetric_layers.keras.channels import act, channel_axis, flip, plain, refuse_quantized, spread
 from symmetric_layers.keras.initial import Representatives
 from symmetric_layers.keras.running import Convolving, Running, Spreading
 from symmetric_layers.keras.written import Written
@@ -30,6 +30,8 @@ class _LeadsOut(_Host):
     def __init__(self, *arguments: Any, in_symmetry: _Symmetry, **others: Any) -> None:
         given = plain("in_symmetry", in_symmetry)
         super().__init__(*arguments, **others)
+        if given is not None:
+            refuse_quantized(self)
         self.in_symmetry = given
 
     def get_config(self) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from symmetric_layers.counts import readable
 from symmetric_layers.letters import LETTERS, axes
 from symmetric_layers.orbits import Plan
-from symmetric_layers.torch.kernels.channels import plan_of
+from symmetric_layers.torch.kernels.channels import plan_of, turned
 from symmetric_layers.torch.kernels.geometry import are_channels_last
-from symmetric_layers.torch.kernels.grid import by_mirror
+from symmetric_layers.torch.kernels.grid import by_mirror, is_open
 from symmetric_layers.torch.kernels.pools import pooled
 
 
@@ -65,7 +65,7 @@ class Mirrored(nn.Module):
 
     def _slowly(self, bank: Plan, crooked: str, input: Tensor, *more: Any) -> Tensor:
         """By mirroring, calling the operator and mirroring back."""
-        if are_channels_last(input.shape, input.stride()):
+        if not torch.jit.is_tracing() and are_channels_last(input.shape, input.stride()):
             return self._channels_last(input, bank, crooked, *more)
 
         def answer(mirrored: str, index: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ class Mirrored(nn.Module):
 
     def _seen(self, input: Tensor, flipped: list[int], *more: Any) -> Tensor:
         """The operator seen in the mirror; where it takes all positions together, nothing can be mirrored back."""
-        answer = self.operator(input.flip(flipped), *more)
-        return answer.flip(flipped) if answer.dim() == input.dim() else answer
+        answer = self.operator(turned(input, flipped), *more)
+        return turned(answer, flipped) if answer.dim() == input.dim() else answer
 
     def extra_repr(self) -> str:
         """The symmetry."""
@@ -120,7 +120,10 @@ def obeys(operator: Callable[..., Tensor], shape: tuple[int, ...], letter: str) 
             _along(getattr(operator, name, usual), axis)
             for name, usual in (("kernel_size", 1), ("stride", None), ("padding", 0), ("dilation", 1))
         )
-        return (shape[axis] + 2 * padding - dilation * (kernel - 1) - 1) % (stride or kernel) == 0
+        stride = stride or kernel
+        if stride != 1 and is_open(shape[axis]):
+            return False
+        return (shape[axis] + 2 * padding - dilation * (kernel - 1) - 1) % stride == 0
     if isinstance(operator, nn.Upsample):
         return (operator.mode != "nearest" and operator.size is not None) or _whole(operator, shape, axis)
     return False
@@ -133,5 +136,7 @@ def _along(value: Any, axis: int) -> Any:
 def _whole(upsample: nn.Upsample, shape: tuple[int, ...], axis: int) -> bool:
     """Whether every pixel becomes a whole number of pixels."""
     if upsample.size is not None:
+        if is_open(shape[axis]):
+            return False
         return _along(upsample.size, axis) % shape[axis] == 0
     return float(_along(upsample.scale_factor, axis)).is_integer()

@@ -8,7 +8,7 @@ from keras import ops
 
 from symmetric_layers.keras.arranged import Arranged, Symmetry
 from symmetric_layers.keras.bank import expand_kernel
-from symmetric_layers.keras.channels import expand_bias, plain, spread
+from symmetric_layers.keras.channels import expand_bias, plain, refuse_quantized, spread
 from symmetric_layers.keras.conv import SymmetricConv1D, SymmetricConv2D, SymmetricConv3D
 from symmetric_layers.keras.initial import Representatives
 from symmetric_layers.keras.running import Running
@@ -40,6 +40,7 @@ class SymmetricDense(keras.layers.Dense):
     def __init__(self, units: int, *arguments: Any, symmetry: Symmetry, in_symmetry: Symmetry, **others: Any) -> None:
         given = plain("symmetry", symmetry), plain("in_symmetry", in_symmetry)
         super().__init__(units, *arguments, **others)
+        refuse_quantized(self)
         self.symmetry, self.in_symmetry = given
 
     def build(self, input_shape: Sequence[int | None]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from symmetric_layers.letters import axes, mirrors
 from symmetric_layers.orbits import Plan
-from symmetric_layers.torch.kernels.channels import cut, exchange_channels, join
+from symmetric_layers.torch.kernels.channels import cut, exchange_channels, join, turned
 from symmetric_layers.torch.kernels.grid import Run
 
 _WRITING = 2.5  # writing out one weight and collecting its gradient takes as long as mirroring so many pixels: measured
@@ -28,7 +28,8 @@ def worth_it(x: Tensor, weight: Tensor, plan: Plan, stride: Sequence[int]) -> bo
         plan: which filters are mirrors of which.
         stride: the stride of the convolution, by which the answer is smaller than the input.
     """
-    if torch.compiler.is_compiling():  # compilers fuse the writing, and must not be made to guard sizes
+    # compilers fuse the writing, and must not be made to guard sizes; nor do tracers know them
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     one_bank = plan.banks == 1 or len(plan.blocks) == 1
     if not plan.orbits or plan.depthwise or not one_bank or x.dim() != plan.ndim + 2:
@@ -57,7 +58,7 @@ def on_mirrored_pictures(run: Run, x: Tensor, weight: Tensor, bias: Tensor | Non
         letters = mirrors(block.kind)
         pictures = join([_seen(x, plan, mirrored) for mirrored in letters], 0)
         answers = run(pictures, stored, shared, plan.groups).chunk(len(letters))
-        members = [answer.flip(axes(mirrored)) for answer, mirrored in zip(answers, letters, strict=True)]
+        members = [turned(answer, axes(mirrored)) for answer, mirrored in zip(answers, letters, strict=True)]
         parts.append(torch.stack(members, 2).flatten(1, 2) if block.kind else answers[0])
     return join(parts, 1)
 

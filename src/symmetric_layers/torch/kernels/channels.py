@@ -66,3 +66,8 @@ def cut(x: Tensor, sizes: list[int], dim: int) -> Sequence[Tensor]:
 def join(parts: list[Tensor], dim: int) -> Tensor:
     """`torch.cat` that does not copy where there is nothing to join."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def turned(x: Tensor, dims: list[int] | tuple[int, ...]) -> Tensor:
+    """The tensor read backwards along some axes; itself where there are none, of which PyTorch would make a copy."""
+    return x.flip(dims) if dims else x

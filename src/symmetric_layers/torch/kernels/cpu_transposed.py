@@ -15,6 +15,7 @@ from symmetric_layers.letters import axes, mirrors, orbit_size
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.kernels import cost, cpu, frame
 from symmetric_layers.torch.kernels.bank import parts, spoken
+from symmetric_layers.torch.kernels.channels import turned
 from symmetric_layers.torch.kernels.geometry import Geometry, are_channels_last
 from symmetric_layers.torch.kernels.job import are_settled
 from symmetric_layers.torch.kernels.library import lanes
@@ -37,10 +38,10 @@ def why_not(job: Transposed) -> str | None:
 
 def slower(job: Transposed) -> str | None:
     """Why the ordinary convolution is expected to be faster, as a clause; None where it is not."""
-    if not _is_of_one_kind(job.plan) or not _is_well_formed(job):
-        return None  # it cannot answer
     if not are_settled(job.x.shape):  # nor are exported programs to need this package
         return "how large pictures are is not known where they are compiled or traced"
+    if not _is_of_one_kind(job.plan) or not _is_well_formed(job):
+        return None  # it cannot answer
     return cpu.dear(foreseen(job))
 
 
@@ -77,7 +78,7 @@ def by_inputs(weight: Tensor, plan: Plan) -> Tensor:
     """
     kind = plan.blocks[0].kind
     stored = weight.unflatten(0, (-1, orbit_size(kind)))
-    seen = [stored[:, member].flip(axes(letters)) for member, letters in enumerate(mirrors(kind))]
+    seen = [turned(stored[:, member], axes(letters)) for member, letters in enumerate(mirrors(kind))]
     return torch.stack(seen, 2).flatten(1, 2)
 
 

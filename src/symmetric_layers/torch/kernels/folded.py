@@ -19,7 +19,7 @@ from torch import Tensor
 
 from symmetric_layers.letters import LETTERS, axes, mirrors
 from symmetric_layers.orbits import Block
-from symmetric_layers.torch.kernels.channels import cut, exchange_channels, join
+from symmetric_layers.torch.kernels.channels import cut, exchange_channels, join, turned
 from symmetric_layers.torch.kernels.job import Job
 from symmetric_layers.torch.kernels.planes import Axis, Parts, axis_of, fold_filters, fold_pictures
 from symmetric_layers.torch.kernels.reference import CONV, expand_bias, host_conv
@@ -87,9 +87,9 @@ def _depthwise(job: Job, frame: dict[str, Axis]) -> Tensor:
         members = []
         for letters, channels in zip(mirrors(block.kind), x.unflatten(1, (-1, block.size)).unbind(2), strict=True):
             seen = axes("".join(letter for letter in letters if frame[letter].fits))
-            turned = axes("".join(letter for letter in letters if not frame[letter].fits))
-            picture = channels.flip(seen).clone(memory_format=torch.contiguous_format)
-            members.append(run(picture, weight.flip(turned), None, block.orbits).flip(seen))
+            mirrored = axes("".join(letter for letter in letters if not frame[letter].fits))
+            picture = turned(channels, seen).clone(memory_format=torch.contiguous_format)
+            members.append(turned(run(picture, turned(weight, mirrored), None, block.orbits), seen))
         answers.append(torch.stack(members, 2).flatten(1, 2))
     return join(answers, 1)
 

@@ -6,12 +6,15 @@ every size. Where the geometry is symmetric both are the same thing, and nothing
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from symmetric_layers.letters import axes, letters_where
 from symmetric_layers.orbits import Plan
+from symmetric_layers.torch.kernels.channels import turned
+from symmetric_layers.torch.kernels.geometry import are_channels_last
 
 Run = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]  # input, filters, biases, groups
 
@@ -26,9 +29,15 @@ def lopsided(
     """The letters along which a convolution's grid is not its own mirror image, for pictures of this size."""
     geometry = zip(sizes, pads, kernel_size, stride, dilation, strict=True)
     crooked = [
-        before != after or (n + before + after - d * (k - 1) - 1) % s != 0 for n, (before, after), k, s, d in geometry
+        before != after or (s != 1 and (is_open(n) or (n + before + after - d * (k - 1) - 1) % s != 0))
+        for n, (before, after), k, s, d in geometry
     ]
     return letters_where(crooked)
+
+
+def is_open(size: Any) -> bool:
+    """Whether a program is written for any such size: a mirror then has a grid of its own, which is right for all."""
+    return not isinstance(size, int) and (torch.compiler.is_exporting() or torch.jit.is_tracing())
 
 
 def on_mirrored_grid(
@@ -48,10 +57,11 @@ def on_mirrored_grid(
 
     def answer(mirrored: str, index: Tensor) -> Tensor:
         flipped = list(axes(mirrored))
-        filters = _pick(weight, index, plan, filters_dim).flip(flipped)
+        filters = turned(_pick(weight, index, plan, filters_dim), flipped)
         biases = None if bias is None else bias.index_select(0, index)
         inputs = x.index_select(dim, index) if plan.depthwise else x
-        return run(inputs.flip(flipped), filters, biases, len(index) if plan.depthwise else plan.groups).flip(flipped)
+        groups = len(index) if plan.depthwise else plan.groups
+        return turned(run(turned(inputs, flipped), filters, biases, groups), flipped)
 
     return by_mirror(answer, plan, letters, dim, x.device)
 
@@ -74,7 +84,11 @@ def by_mirror(
     answers = [answer(mirrored, torch.tensor(chosen, device=device)) for mirrored, chosen in classes.items()]
     order = [channel for chosen in classes.values() for channel in chosen]
     back = sorted(range(len(order)), key=order.__getitem__)
-    return torch.cat(answers, dim).index_select(dim, torch.tensor(back, device=device))
+    found, places = torch.cat(answers, dim), torch.tensor(back, device=device)
+    # picking channels would undo the memory format
+    if not torch.jit.is_tracing() and are_channels_last(found.shape, found.stride()):
+        return found.movedim(dim, -1).index_select(-1, places).movedim(-1, dim)
+    return found.index_select(dim, places)
 
 
 def one_sided(output_padding: Sequence[int]) -> str:

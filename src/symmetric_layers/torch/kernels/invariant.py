@@ -64,7 +64,8 @@ def _orbit(weight: Tensor, kind: str, swapped: str, channels: int) -> Tensor:
     """Filters for all members of orbits of one kind, from those that no swapped letter has mirrored."""
     members = mirrors(kind)
     stored = [letters for letters in members if not set(letters) & set(swapped)]
-    weight = weight.unflatten(channels, (-1, len(stored))).movedim(channels, 0)  # stored members first
+    weight = weight.unflatten(channels, (-1, len(stored)))
+    weight = weight.movedim(weight.dim() + channels, 0)  # stored members first; ONNX knows no negative axes here
     orbit = []
     for letters in members:
         flipped = "".join(letter for letter in letters if letter in swapped)
