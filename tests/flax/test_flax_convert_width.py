@@ -148,3 +148,48 @@ def test_layers_that_share_a_variable_go_on_sharing_it():
     for how in ({"width": 3}, {"width": 2, "init": "average"}):
         new = equivariant(model, "h", example=x, **how)
         assert new.layers[2].kernel is new.layers[1].kernel
+
+
+class Scaled(nnx.Module):
+    """A scale for every channel, a number of its own, and (in single precision alone) an array."""
+
+    def __init__(self, single, rngs):
+        self.first, self.scale = nnx.Conv(3, 8, (3, 3), rngs=rngs), nnx.Param(jnp.linspace(1.0, 2.0, 8))
+        self.norm, self.out = nnx.GroupNorm(8, 8, rngs=rngs), nnx.Linear(8, 2, rngs=rngs)
+        self.count, self.single = nnx.Variable(3), nnx.data(np.float32([1, 2, 3]) if single else None)
+
+    def __call__(self, x):
+        x = x if self.single is None else jax.lax.mul(x, jnp.broadcast_to(jnp.asarray(self.single), x.shape))
+        return self.out((nnx.relu(self.norm(self.first(x))) * self.scale).mean((1, 2)))
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_scales_numbers_and_single_precision_are_made_wider(single):
+    model = Scaled(single, nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (1, 8, 9, 3), jnp.float32)
+    said = []
+    equivariant(model, "h", example=x, width="parameters", report=said.append)
+    assert len(said) == 1
+    new = equivariant(model, "h", example=x, width=2, init="average")
+    np.testing.assert_allclose(new(x), (model(x) + model(jnp.flip(x, 2))) / 2, atol=1e-5)
+    assert new.norm.num_groups == 16
+    assert new.count.get_value() == 3
+
+
+def test_widths_that_groups_do_not_divide_are_passed_over():
+    rngs = nnx.Rngs(0)
+    chain = [nnx.Conv(1, 16, (3, 3), rngs=rngs), nnx.GroupNorm(16, 4, rngs=rngs), nnx.Conv(16, 16, (3, 3), rngs=rngs)]
+    model = nnx.Sequential(*chain, nnx.Conv(16, 2, (1, 1), rngs=rngs))
+    x = jnp.ones((1, 8, 9, 1))
+    new = equivariant(model, "h", example=x, width="parameters")
+    assert new.layers[1].plan.filters % 8 == 0
+    assert new(x).shape == (1, 8, 9, 2)
+
+
+def test_heads_are_drawn_as_the_host_draws_them():
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(nnx.Conv(1, 64, (3, 3), rngs=rngs), lambda x: x.mean((1, 2)), nnx.Linear(64, 50, rngs=rngs))
+    model.layers[2].bias[...] = jnp.ones(50, jnp.float32)
+    new = equivariant(model, "hv", example=jnp.ones((1, 8, 9, 1)), width=2, measure=False)
+    assert 0.9 < float(new.layers[2].kernel[...].std() * np.sqrt(128)) < 1.1
+    np.testing.assert_array_equal(new.layers[2].bias[...], 0)

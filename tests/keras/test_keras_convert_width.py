@@ -154,3 +154,103 @@ def test_wider_it_is_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(one, other)
     assert all(layer.groups == layer.filters for layer in new.layers if getattr(layer, "groups", 1) > 1)
     assert any(isinstance(layer, ours.SymmetricConv2D) and layer.groups == 24 for layer in new.layers)
+
+
+def pictures_by_name():
+    """Two pictures whose names are in another order than the alphabet's, into a block that takes them so, too."""
+    one, other = (
+        layers.Input(size, dtype="float64", name=name) for size, name in (((9, 8, 3), "zz"), ((7, 6, 2), "aa"))
+    )
+    more = {"activation": "relu", "dtype": "float64"}
+    first, second = layers.Conv2D(8, 3, padding="same", **more)(one), layers.Conv2D(4, 3, **more)(other)
+    inner = {"b": layers.Input((9, 8, 8), dtype="float64", name="b"),
+             "a": layers.Input((4,), dtype="float64", name="a"),
+             "c": layers.Input((9, 8, 3), dtype="float64", name="c")}  # fmt: skip
+    joined = layers.Conv2D(4, 3, padding="same", **more)(inner["b"]) + layers.Reshape((1, 1, 4), dtype="float64")(
+        inner["a"]
+    )
+    block = keras.Model(inner, joined * layers.Conv2D(4, 1, **more)(inner["c"]))
+    vector = layers.GlobalAveragePooling2D(dtype="float64")(second)
+    x = block({"b": first, "a": vector, "c": one})
+    return keras.Model({"zz": one, "aa": other}, layers.Conv2D(2, 1, dtype="float64")(x))
+
+
+@pytest.mark.parametrize("how", [{}, {"width": 3}, {"width": 2, "init": "average"}], ids=str)
+def test_inputs_have_names_in_any_order(how):
+    model = wild(pictures_by_name())
+    new = equivariant(model, "h", **how)
+    assert {name: tensor.shape for name, tensor in new.input.items()} == {"zz": (None, 9, 8, 3), "aa": (None, 7, 6, 2)}
+    given = {"zz": np.random.RandomState(0).standard_normal((1, 9, 8, 3)), "aa": np.ones((1, 7, 6, 2))}
+    mirrored = {name: np.flip(x, 2) for name, x in given.items()}
+    one, other = (ops.convert_to_numpy(ops.stop_gradient(wild(new)(x))) for x in (given, mirrored))
+    np.testing.assert_allclose(other, np.flip(one, 2), atol=SMALL * np.abs(one).max())
+
+
+def test_answers_that_are_read_on_keep_their_activations():
+    start = layers.Input((9, 8, 3), dtype="float64")
+    x = layers.GlobalAveragePooling2D(dtype="float64")(layers.Conv2D(4, 3, activation="relu", dtype="float64")(start))
+    first = layers.Dense(5, activation="relu", dtype="float64")(x)
+    model = wild(keras.Model(start, [first, layers.Dense(2, dtype="float64")(first)]))
+    with pytest.raises(SymmetryError, match=r"^init: 'average' is off by"):
+        equivariant(model, "h", width=2, init="average")
+
+
+@pytest.mark.parametrize("end", ["a layer", "in a model"])
+def test_a_last_softmax_may_be_a_layer_or_stand_in_a_model(end):
+    more = {"dtype": "float64"}
+    head = [layers.GlobalAveragePooling2D(**more), layers.Dense(3, **more), layers.Softmax(**more)]
+    if end == "in a model":
+        head = [keras.Sequential([layers.Input((7, 6, 4), **more), head[0], layers.Dense(3, "softmax", **more)])]
+    model = wild(keras.Sequential([layers.Input((9, 8, 1), **more), layers.Conv2D(4, 3, **more), *head]))
+    new = equivariant(model, "h", width=2, init="average")
+    assert np.abs(answers(new, pictures(model))[0].sum(-1) - 1).max() < SMALL
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.Conv2DTranspose(1, 2, strides=2), layers.Conv2D(1, 1)], ids=lambda one: one.name
+)
+def test_one_channel_is_no_depthwise_layer(layer):
+    chain = [layers.Conv2D(4, 3), layer, layers.Conv2D(4, 1), layers.Conv2D(2, 3)]
+    new = equivariant(keras.Sequential([layers.Input((9, 8, 1)), *chain]), "h", width=2)
+    assert getattr(new.layers[1], "groups", 1) == 1
+    assert new.layers[1].filters == 2
+
+
+def test_in_half_precision_the_average_is_measured_in_double():
+    chain = [layers.Conv2D(8, 3), layers.SeparableConv2D(8, 3), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    for layer in chain:
+        layer.dtype_policy = "mixed_bfloat16"
+    chain = [type(layer).from_config(layer.get_config()) for layer in chain]
+    model = wild(keras.Sequential([layers.Input((9, 8, 1)), *chain]))
+    new = equivariant(model, "h", width=2, init="average")
+    assert {new.layers[place].compute_dtype for place in (0, 2, 3)} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("groups", [-1, 8])
+def test_a_norm_of_every_channel_by_itself_stays_one(groups):
+    norm = layers.GroupNormalization(groups, scale=False, center=groups == 8)
+    chain = [layers.Conv2D(8, 3), norm, layers.Conv2D(2, 3)]
+    model = keras.Sequential([layers.Input((9, 8, 1)), *chain])
+    new = equivariant(model, "h", width=3)
+    assert new.layers[1].groups == 24
+    equivariant(model, "h", width=2, init="average")
+
+
+def test_what_cannot_be_kept_is_said_once_about_the_line_that_asks():
+    model = keras.Sequential([layers.Input((9, 8, 1)), layers.Conv2D(8, 3), layers.Conv2D(2, 3)])
+
+    def loss(y, z):
+        return ops.mean(y - z)
+
+    model.compile(loss=loss)
+    with pytest.warns(UserWarning, match="is not compiled like the old one") as said:
+        equivariant(model, "h", width="parameters")
+    places = [warning.filename for warning in said if "is not compiled" in str(warning.message)]
+    assert places == [__file__]
+
+
+def test_reshapes_that_leave_channels_open_stay():
+    start = layers.Input((9, 8, 1))
+    x = layers.Reshape((1, 1, -1))(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(start)))
+    new = equivariant(keras.Model(start, layers.Conv2D(2, 1)(layers.Conv2D(4, 1)(x))), "h", width=3)
+    assert new.layers[3].target_shape[-1] in (-1, 12)

@@ -61,9 +61,9 @@ REFUSED = {
     ),
     "shuffle": (
         Around(lambda model, x, y: y.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)),
-        "model: 'last', a Conv2d, reads channels that cannot be followed through 'unflatten'. Expected channels that "
-        "are moved, joined or combined one by one. Write that part with layers of torch.nn, or keep it ordinary with "
-        "keep.",
+        "model: 'last', a Conv2d, reads channels that cannot be followed through 'a shuffle of channels'. Expected "
+        "channels that are moved, joined or combined one by one. Write that part with layers of torch.nn, or keep it "
+        "ordinary with keep.",
     ),
     "twice": (
         Around(lambda model, x, y: model.first(y), channels=8),

@@ -61,7 +61,7 @@ class Mirrored(keras.layers.Wrapper):
     def call(self, inputs: Any) -> Any:
         """Calls the layer, in the mirror where channels are mirrors."""
         axis = self._axis()
-        same = inputs.shape[axis] == self.plan.filters
+        same = self.built and inputs.shape[axis] == self.plan.filters
         bank = self.plan if same else self._plan(inputs.shape)
         return per_block(inputs, bank, axis, lambda run, block: self._members(run, block, axis))
 

@@ -77,7 +77,7 @@ class OrbitPool(keras.layers.Layer):
                 return ops.max(members, axis=position + 1)
             return ops.sum(members, axis=position + 1) / block.size  # `ops.mean` of float64 loses half the digits
 
-        same = inputs.shape[axis] == self.plan.filters
+        same = self.built and inputs.shape[axis] == self.plan.filters
         return per_block(inputs, self.plan if same else self._plan(inputs.shape), axis, pool)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

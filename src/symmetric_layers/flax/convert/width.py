@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from symmetric_layers.flax.convert.surgeon import Surgeon
-from symmetric_layers.flax.convert.traced import arrays_of, reason_of
+from symmetric_layers.flax.convert.traced import arrays_of, is_array, reason_of
 from symmetric_layers.flax.law import call, named
 from symmetric_layers.letters import orbit_size
 from symmetric_layers.start import Start, equal_width, too_wide
@@ -20,10 +20,12 @@ def as_many_parameters(model: nnx.Module, kind: str, make: Make) -> Fraction:
     """The width that brings the number of parameters nearest to the model's, of those that make whole orbits."""
     size = orbit_size(kind)
     graph, state = nnx.split(model)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+
+    def bare_of(leaf: Any) -> Any:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_array(leaf) else leaf
 
     def sizes_at(width: Fraction) -> list[int]:
-        bare = nnx.merge(graph, shapes)
+        bare = nnx.merge(graph, jax.tree.map(bare_of, state))  # with variables of its own
         make(Start(width, size)).operate(bare)
         return [leaf.size for leaf in jax.tree.leaves(nnx.state(bare, nnx.Param))]
 

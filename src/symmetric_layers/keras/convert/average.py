@@ -5,9 +5,10 @@ from typing import Any
 import keras
 
 from symmetric_layers.keras.channels import flip
-from symmetric_layers.keras.convert.made import again
+from symmetric_layers.keras.convert.made import again, passing
 from symmetric_layers.keras.convert.measure import widest
 from symmetric_layers.keras.convert.rebuild import rebuilt
+from symmetric_layers.keras.convert.walk import Seen, inputs_like, is_network, walk
 from symmetric_layers.keras.law import answers_of, difference
 from symmetric_layers.letters import mirrors
 from symmetric_layers.start import no_average
@@ -20,8 +21,7 @@ def refuse_other_than_average(old: Any, new: Any, x: Any, axes: str, axis: int) 
 
     Of classes that is the average before the last softmax (or whatever activation the last layers have).
     """
-    ends = [old.layers[-1].name] if isinstance(old, keras.Sequential) else old.output_names
-    old, new = (_in_double(model, ends) for model in (old, new))
+    old, new = _in_double(old), _in_double(new)
     rank = max(len(tensor.shape) for tensor in keras.tree.flatten(x))
 
     def turned(tensor: Any, letters: str) -> Any:
@@ -40,11 +40,33 @@ def refuse_other_than_average(old: Any, new: Any, x: Any, axes: str, axis: int) 
         raise no_average(worst)
 
 
-def _in_double(model: Any, ends: list[str]) -> Any:
-    """A copy in double precision; the layers of these names have no activation."""
+def _in_double(model: Any) -> Any:
+    """A copy in double precision, whose last layers have no activation."""
+    ends = _ends(model)
 
     def make(layer: Any) -> Any:
-        new = again(layer, widest(), **({"activation": "linear"} if layer.name in ends else {}))
+        if id(layer) in ends and isinstance(layer, keras.layers.Softmax):
+            return passing(layer)
+        new = again(layer, widest(), **({"activation": "linear"} if id(layer) in ends else {}))
         return new, lambda: new.set_weights(layer.get_weights())
 
     return rebuilt(model, make, widest())
+
+
+def _ends(model: Any) -> set[int]:
+    """The layers, by their ids, whose answers are those of the model, and are read by nobody else."""
+    made: dict[int, Any] = {}
+    read: set[int] = set()
+    calls: list[Any] = []
+
+    def visit(operation: Any, *arguments: Any, **others: Any) -> Any:
+        answers = Seen(operation, f"call_{len(calls)}")(*arguments, **others)
+        calls.append((arguments, others, answers))  # so that ids stay theirs
+        read.update(id(made.get(id(tensor))) for tensor in keras.tree.flatten((arguments, others)))
+        made.update((id(tensor), operation) for tensor in keras.tree.flatten(answers))
+        return answers
+
+    answers = keras.tree.flatten(walk(model, inputs_like(model), visit))
+    last = [made[id(tensor)] for tensor in answers if id(tensor) in made]
+    found = {id(layer) for layer in last if id(layer) not in read and not is_network(layer)}
+    return found.union(*[_ends(layer) for layer in last if id(layer) not in read and is_network(layer)])

@@ -48,6 +48,12 @@ def kind_of(layer: Any, kinds: tuple[type, ...]) -> bool:
     return type(layer) in kinds
 
 
+def is_depthwise(layer: Any) -> bool:
+    """Whether every filter of an ordinary convolution reads one channel."""
+    groups = getattr(layer, "groups", 1)
+    return bool(groups > 1 and groups == layer.filters and layer.kernel.shape[-2] == 1)
+
+
 def pads_of(layer: Any) -> tuple[tuple[int, int], ...]:
     """What a layer of zero padding adds before and after, along every axis."""
     return (tuple(layer.padding),) if isinstance(layer.padding[0], int) else tuple(map(tuple, layer.padding))

@@ -12,7 +12,7 @@ import symmetric_layers.keras.invariant as invariant
 import symmetric_layers.keras.norm as norm
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.arranged import Symmetry
-from symmetric_layers.keras.convert.kinds import pads_of
+from symmetric_layers.keras.convert.kinds import is_depthwise, pads_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense, long_axis
 from symmetric_layers.keras.convert.walk import article
 from symmetric_layers.keras.mirrored import Mirrored
@@ -70,7 +70,7 @@ def copied(old: Any) -> Made:
 def conv(old: Any, orbits: Orbits, grid: str, start: Start, pad: Any = None) -> Made:
     """A convolution that makes orbits; every orbit starts from the filter that its representative was."""
     asked: dict[str, Any] = {"symmetry": orbits.outputs, "in_symmetry": orbits.inputs, "grid": grid}
-    alone = orbits.inputs is not None and getattr(old, "groups", 1) == old.filters and old.kernel.shape[-2] == 1
+    alone = orbits.inputs is not None and is_depthwise(old)
     asked["filters"] = start.wide(old.filters)
     if alone:
         asked["groups"] = asked["filters"]
@@ -195,7 +195,10 @@ def dense(old: Any, orbits: Orbits, start: Start) -> Made:
 
 def orbit_norm(old: Any, symmetry: Symmetry, start: Start) -> Made:
     """A norm for orbits."""
-    new = made_of(_NORMS[type(old)], {**_config(old), "symmetry": symmetry})
+    more: dict[str, Any] = {"symmetry": symmetry}
+    if isinstance(old, layers.GroupNormalization) and [old.groups] == list(old.input_spec.axes.values()):
+        more["groups"] = -1  # every channel by itself
+    new = made_of(_NORMS[type(old)], {**_config(old), **more})
     names = ("gamma", "beta", "moving_mean", "moving_variance")
     return new, lambda: _choose(new, old, dict.fromkeys(names, 0), start)
 

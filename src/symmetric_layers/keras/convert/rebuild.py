@@ -1,5 +1,6 @@
 """Makes a model again with other layers in some places; what was there before stays as it is."""
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,7 @@ def rebuilt(
         if is_network(operation):
             if id(operation) not in inner:
                 others = shapes(operation)
-                inputs = None if others is None else inputs_like(operation, shapes=others)
+                inputs = None if dtype is None and others is None else inputs_like(operation, dtype, others)
                 inner[id(operation)] = keras.models.clone_model(operation, inputs, clone)
             return inner[id(operation)]
         if not isinstance(operation, keras.layers.Layer):
@@ -71,11 +72,20 @@ def _freeze(old: Any, new: Any) -> None:
 def _compile(old: Any, new: Any) -> None:
     """Compiles a new model like the old one, as far as configs can tell; says what is lost."""
     if type(new) is not type(old):
-        warnings.warn(f"model: the new one is a {type(new).__name__}, no {type(old).__name__}.", stacklevel=4)
+        warnings.warn(f"model: the new one is a {type(new).__name__}, no {type(old).__name__}.", stacklevel=_outside())
     if not old.compiled:
         return
     try:
         new.compile_from_config(old.get_compile_config())
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        warnings.warn(f"model: the new one is not compiled like the old one ({reason}). Compile it.", stacklevel=4)
+        sentence = f"model: the new one is not compiled like the old one ({reason}). Compile it."
+        warnings.warn(sentence, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """How many calls lie between a warning and the line of the user that it is about."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("symmetric_layers."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -7,7 +7,16 @@ import keras
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.follow import Follower
-from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, NORMS, OPERATORS, SEPARABLE, WEIGHS, kind_of
+from symmetric_layers.keras.convert.kinds import (
+    CONVS,
+    DEPTHWISE,
+    NORMS,
+    OPERATORS,
+    SEPARABLE,
+    WEIGHS,
+    is_depthwise,
+    kind_of,
+)
 from symmetric_layers.keras.convert.made import (
     Made,
     Orbits,
@@ -51,7 +60,8 @@ class Surgeon:
         if self._start.width == 1:
             return None
         found = []
-        for tensor, mark in zip(model.inputs, self._follower.entries[id(model)], strict=True):
+        known = model.inputs if isinstance(model, keras.Sequential) else keras.tree.flatten(model.input)
+        for tensor, mark in zip(known, self._follower.entries[id(model)], strict=True):
             shape = list(tensor.shape)
             if mark.dim is not None and not self._follower.sets.is_plain(mark.source) and shape[mark.dim]:
                 shape[mark.dim] = self._start.wide(shape[mark.dim])
@@ -64,9 +74,7 @@ class Surgeon:
         for key in self._follower.writes:
             _, layer = self._follower.layers[key]
             if key not in self._follower.kept and not self._follower.answers_plain(layer):
-                alone = getattr(layer, "groups", 1) == getattr(layer, "filters", 0) and not self._follower.is_plain(
-                    layer
-                )
+                alone = is_depthwise(layer) and not self._follower.is_plain(layer)
                 made = layer.units if kind_of(layer, (keras.layers.Dense,)) else layer.filters
                 counts.append(made // (1 if alone else getattr(layer, "groups", 1)))
         return math.gcd(*counts) or 1
@@ -144,8 +152,8 @@ class Surgeon:
 
     def _orbits(self, name: str, layer: Any, inputs: Any) -> Orbits:
         groups = getattr(layer, "groups", 1)
-        depthwise = inputs is not None and groups == layer.filters and layer.kernel.shape[-2] == 1
-        return Orbits(inputs, self._whole(name, layer.filters, 1 if depthwise else groups))
+        alone = inputs is not None and is_depthwise(layer)
+        return Orbits(inputs, self._whole(name, layer.filters, 1 if alone else groups))
 
     def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
         return self._start.whole(name, channels, self._kind, groups)

@@ -79,14 +79,15 @@ def inputs_like(model: Any, dtype: str | None = None, shapes: Sequence[Any] | No
     entries = [layer for layer in getattr(model, "operations", []) if isinstance(layer, keras.layers.InputLayer)]
     names = {id(layer.output): layer.name for layer in entries}
     structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    left = iter(shapes or [tensor.shape for tensor in keras.tree.flatten(structure)])
+    known = keras.tree.flatten(structure)
 
-    def like(tensor: Any) -> Any:
+    def like(tensor: Any, shape: Any) -> Any:
         floating = keras.backend.is_float_dtype(tensor.dtype)
         kept = dtype if dtype and floating else tensor.dtype
-        return keras.Input(batch_shape=next(left), dtype=kept, name=names.get(id(tensor)))
+        return keras.Input(batch_shape=shape, dtype=kept, name=names.get(id(tensor)))
 
-    return keras.tree.map_structure(like, structure)
+    made = map(like, known, shapes or [tensor.shape for tensor in known])
+    return keras.tree.pack_sequence_as(structure, list(made))
 
 
 def walk(model: Any, inputs: Any, visit: Visit) -> Any:

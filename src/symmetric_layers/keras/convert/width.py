@@ -1,6 +1,7 @@
 """How wide a converted network has to be to have about as many weights as before."""
 
 import math
+import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -28,7 +29,9 @@ def as_many_weights(
     size = orbit_size(kind)
 
     def sizes_at(times: Fraction) -> list[int]:
-        return [math.prod(weight.shape) for weight in made(Start(times, size)).weights]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is lost in the one that stays, that one tells
+            return [math.prod(weight.shape) for weight in made(Start(times, size)).weights]
 
     base = Fraction(1)
     try:

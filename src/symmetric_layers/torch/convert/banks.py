@@ -157,7 +157,8 @@ def orbit_norm(old: Any, host: type[nn.Module], symmetry: Symmetry, numbers: Num
     new: Any
     more: dict[str, Any] = {"eps": old.eps, "device": "meta", "dtype": _dtype(old), "symmetry": symmetry}
     if host is nn.GroupNorm:
-        new = norm.OrbitGroupNorm(old.num_groups, start.wide(old.num_channels), affine=old.affine, **more)
+        groups = start.wide(old.num_groups) if old.num_groups == old.num_channels else old.num_groups
+        new = norm.OrbitGroupNorm(groups, start.wide(old.num_channels), affine=old.affine, **more)
     elif host is nn.LayerNorm:
         affine = old.elementwise_affine
         shape = [start.wide(size) for size in old.normalized_shape]

@@ -23,13 +23,14 @@ _MOVES = {
     "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "view", "reshape", "flatten", "unflatten",
     "squeeze", "unsqueeze", "expand", "repeat", "__getitem__", "chunk", "split", "tensor_split", "narrow", "select",
     "index_select", "roll", "flip", "unbind", "t", "repeat_interleave", "tile", "squeeze_", "unsqueeze_", "transpose_",
-    "split_with_sizes", "adjoint",
+    "split_with_sizes", "adjoint", "__get__",
 }  # fmt: skip
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "vector_norm", "logsumexp", "median",
     "argmax", "argmin", "nanmean", "nansum",
 }  # fmt: skip
 _NORMED = {"batch_norm", "group_norm", "instance_norm", "layer_norm", "prelu", "rms_norm"}
+_PRODUCTS = {"matmul", "bmm", "__matmul__", "__rmatmul__", "scaled_dot_product_attention"}
 _WEIGHED = {
     "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul", "mm",
     "bmm", "addmm", "einsum", "__matmul__", "__rmatmul__", "multi_head_attention_forward", "bilinear",
@@ -51,6 +52,7 @@ class Follower(TorchFunctionMode):
         self._stack = [""]
         self._muted = 0
         self._inputs: set[int] = set()
+        self._made: dict[int, int] = {}  # by set: how many channels a layer made
 
     def follow(self, example: Any) -> None:
         """Runs the model once and takes notes."""
@@ -141,6 +143,7 @@ class Follower(TorchFunctionMode):
                 if name in self.writes:
                     dim = tensor.dim() - 1 if isinstance(module, nn.Linear) else 1
                     _set(tensor, Mark(self.writes[name], dim))
+                    self._made[self.writes[name]] = max(tensor.shape[dim], self._made.get(self.writes[name], 0))
                 elif _known(module):
                     mark = next((mark_of(value) for _, value in tensors(args)), None)
                     if mark is not None:
@@ -177,6 +180,10 @@ class Follower(TorchFunctionMode):
             self._move(name, func, args, kwargs, inputs[0], outputs)
         elif name in ("cat", "concat", "concatenate", "stack"):
             self._concatenate(name, args, kwargs, inputs, outputs[0])
+        elif name == "glu":  # halves of the channels gate each other, or of the positions
+            _set(outputs[0], inputs[0][1])
+        elif name in _PRODUCTS and not any(isinstance(tensor, nn.Parameter) for tensor, _ in inputs):
+            self._multiply(name, [value for _, value in tensors((args, kwargs))][:3], outputs[0])
         elif name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], Tensor)):
             self._reduce(name, args, kwargs, inputs[0], outputs)
         else:
@@ -193,8 +200,9 @@ class Follower(TorchFunctionMode):
         count, where = tensor.shape[mark.dim], "cpu" if tensor.is_meta else tensor.device
         numbers = torch.arange(count, dtype=torch.int32, device=where).reshape(shape).expand(tensor.shape)
         moved = func(*[numbers if value is tensor else value for value in args], **kwargs)
+        made = [made for source, made in self._made.items() if self.sets.find(source) == self.sets.find(mark.source)]
         for output, (_, seen) in zip(outputs, tensors(moved), strict=True):
-            _set(output, _found(seen, mark, name))
+            _set(output, _found(seen, mark, name, count, max(made, default=count)))
 
     def _concatenate(self, name: str, args: Any, kwargs: Any, inputs: Any, output: Tensor) -> None:
         given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
@@ -228,6 +236,39 @@ class Follower(TorchFunctionMode):
                 _set(output, Mark(self.sets.new(plain=True), axis if kept else None))
             else:
                 _set(output, Mark(mark.source, axis, mark.lost))
+
+    def _multiply(self, name: str, given: list[Tensor], output: Tensor) -> None:
+        """Products of pictures with pictures, as in attention: where channels meet channels, none are left."""
+        if name == "scaled_dot_product_attention":
+            query, key, value = given
+            given = [query, key.transpose(-1, -2)]
+            _set(given[1], _mark_behind(key, {-1: -2, -2: -1}))
+            self._multiply("matmul", given, output)
+            weights = output.new_empty((*query.shape[:-1], key.shape[-2]))
+            _set(weights, mark_of(output) or Mark(self.sets.new(plain=True), None))
+            given = [weights, value]
+        one, other = (mark_of(tensor) or Mark(self.sets.new(plain=True), None) for tensor in given[:2])
+        dims = [
+            None if mark.dim is None else mark.dim - tensor.dim()
+            for mark, tensor in zip((one, other), given, strict=False)
+        ]
+        if one.lost or other.lost:
+            _set(output, Mark(self._together(one, other), None, one.lost or other.lost))
+        elif dims == [-1, -2]:  # summed over all channels
+            self._together(one, other)
+            _set(output, Mark(self.sets.new(plain=True), None))
+        elif dims[0] is None and dims[1] not in (None, -2):
+            _set(output, Mark(other.source, output.dim() + dims[1]))
+        elif dims[1] is None and dims[0] not in (None, -1):
+            _set(output, Mark(one.source, output.dim() + dims[0]))
+        elif dims == [None, None]:
+            _set(output, one)
+        else:
+            _set(output, Mark(self._together(one, other), None, name))
+
+    def _together(self, one: Mark, other: Mark) -> int:
+        self.sets.join(one.source, other.source)
+        return one.source
 
     def _combine(self, name: str, inputs: Any, outputs: list[Tensor]) -> None:
         """Functions that treat channel by channel; of others the channels are lost."""
@@ -292,16 +333,30 @@ def _lost(name: str, module: nn.Module, how: str) -> SymmetryError:
     )
 
 
-def _found(seen: Tensor, mark: Mark, name: str) -> Mark:
-    """Where the numbers of the channels stand now."""
+def _found(seen: Tensor, mark: Mark, name: str, count: int, most: int) -> Mark:
+    """Where the numbers of the channels stand now, of which there were so many, and `most` when they were made."""
     axes = [axis for axis, size in enumerate(seen.shape) if size > 1]
     varying = [axis for axis in axes if bool((seen != seen.narrow(axis, 0, 1)).any())]
     if not varying:
         return Mark(mark.source, None, mark.lost)
-    line = seen[tuple(slice(None) if axis == varying[0] else 0 for axis in range(seen.dim()))]
-    if len(varying) > 1 or not bool((line[1:] - line[:-1] == 1).all()):
-        return Mark(mark.source, None, name)
-    return Mark(mark.source, varying[0], mark.lost)
+    for axis in reversed(varying):
+        # heads of channels, taken apart and put together: every run of as many as one of them has is arranged alike
+        run = min(seen.shape[axis], count)
+        steps = torch.arange(seen.shape[axis], device=seen.device).view([-1] + [1] * (seen.dim() - axis - 1))
+        behind = (seen - steps) % run
+        if seen.shape[axis] <= max(count, most) and bool((behind == behind.flatten()[0]).all()):
+            return Mark(mark.source, axis, mark.lost)
+    shuffled = len(varying) == 1 and seen.shape[varying[0]] <= max(count, most)
+    return Mark(mark.source, None, "a shuffle of channels" if shuffled else name)
+
+
+def _mark_behind(tensor: Tensor, moved: dict[int, int]) -> Mark:
+    """The mark of a tensor whose axes, counted from the end, have changed places."""
+    mark = mark_of(tensor)
+    if mark is None or mark.dim is None:
+        return mark or Mark(-1, None)
+    behind = mark.dim - tensor.dim()
+    return mark._replace(dim=tensor.dim() + moved.get(behind, behind))
 
 
 def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:
