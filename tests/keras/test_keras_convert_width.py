@@ -189,7 +189,7 @@ def test_inputs_have_names_in_any_order(how):
 def test_answers_that_are_read_on_keep_their_activations():
     start = layers.Input((9, 8, 3), dtype="float64")
     x = layers.GlobalAveragePooling2D(dtype="float64")(layers.Conv2D(4, 3, activation="relu", dtype="float64")(start))
-    first = layers.Dense(5, activation="relu", dtype="float64")(x)
+    first = layers.Dense(5, activation="tanh", dtype="float64")(x)
     model = wild(keras.Model(start, [first, layers.Dense(2, dtype="float64")(first)]))
     with pytest.raises(SymmetryError, match=r"^init: 'average' is off by"):
         equivariant(model, "h", width=2, init="average")
