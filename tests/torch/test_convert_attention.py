@@ -53,7 +53,25 @@ def linear(model, qkv):
     return (k.softmax(-1) * q.softmax(1)).sum(1, keepdim=True) * v
 
 
-@pytest.mark.parametrize("how", [all_together, batched, fused, in_heads, linear], ids=lambda how: how.__name__)
+def as_it_was(model, qkv):
+    q, k, v = (part.flatten(2) for part in qkv.chunk(3, 1))
+    return (v @ (q.transpose(1, 2) @ k).softmax(-1).transpose(1, 2)).view_as(qkv[:, : v.shape[1]])
+
+
+def channel_by_channel(model, qkv):
+    return F.scaled_dot_product_attention(*qkv.chunk(3, 1))  # rows attend to rows, in every channel by itself
+
+
+def waves(model, qkv):
+    """No attention: of complex numbers, parts are read."""
+    y = torch.fft.fft2(qkv.chunk(3, 1)[0])
+    return (y.real**2 + y.imag**2).mean((2, 3), keepdim=True).sigmoid().expand_as(y.real)
+
+
+HOWS = [all_together, batched, fused, in_heads, linear, as_it_was, channel_by_channel, waves]
+
+
+@pytest.mark.parametrize("how", HOWS, ids=lambda how: how.__name__)
 @pytest.mark.parametrize("axes", ["h", "hv"])
 def test_positions_that_attend_to_each_other_obey(how, axes):
     torch.manual_seed(0)
@@ -107,3 +125,8 @@ class Flat(nn.Module):
 def test_positions_among_channels_are_named_as_such():
     with pytest.raises(SymmetryError, match="mixed with positions"):
         equivariant(Flat(), "h", example=torch.randn(1, 1, 5, 5))
+
+
+def test_a_rotation_of_channels_is_refused_where_it_is():
+    with pytest.raises(SymmetryError, match="cannot be followed through 'a shuffle of channels'"):
+        equivariant(Attention(lambda model, qkv: qkv.chunk(3, 1)[0].roll(1, 1)), "h", example=torch.randn(1, 1, 5, 6))

@@ -84,6 +84,20 @@ def test_it_is_exported_for_pictures_of_any_size():
 
 
 @pytest.mark.filterwarnings("ignore:torch.tensor results are registered as constants")  # which these are
+@pytest.mark.parametrize("kernel", [(4, 4), (4, 2, 1), (3, 2, 1)])
+def test_a_trace_answers_pictures_of_other_sizes(kernel):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, *kernel), nn.ReLU(), nn.Conv2d(16, 4, 1))
+    for size in (16, 17):
+        network = equivariant(net, "hv", example=torch.randn(1, 3, 16, 16)).eval()
+        traced = torch.jit.trace(network, torch.randn(1, 3, size, size), check_trace=False)
+        for other in (16, 17, 18, 21):
+            x = torch.randn(1, 3, other, other)
+            torch.testing.assert_close(traced(x), network(x), rtol=1e-4, atol=1e-5)
+        assert "symmetric_layers::" not in str(traced.inlined_graph)
+
+
+@pytest.mark.filterwarnings("ignore:torch.tensor results are registered as constants")  # which these are
 @pytest.mark.filterwarnings("ignore:Constant folding")
 def test_the_older_exporter_of_onnx_writes_it_without_this_package(tmp_path):
     network, x = strided(), torch.randn(2, 3, 33, 40)

@@ -112,13 +112,6 @@ def orbit_norm(
                 f"num_groups: {layer.num_groups} groups do not divide {bank.filters} channels. Expected a divisor. "
                 "Use such a number."
             )
-        if layer.num_groups == channels:  # every channel by itself
-            layer.num_groups = bank.filters
-        if bank.filters % layer.num_groups:
-            raise SymmetryError(
-                f"num_groups: {layer.num_groups} groups do not divide {bank.filters} channels. Expected a divisor. "
-                "Use such a number."
-            )
         keep_groups_whole(bank, layer.num_groups)
         layer.group_size = bank.filters // layer.num_groups
     if hasattr(layer, "num_features"):

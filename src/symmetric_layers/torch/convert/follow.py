@@ -23,7 +23,7 @@ _MOVES = {
     "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "view", "reshape", "flatten", "unflatten",
     "squeeze", "unsqueeze", "expand", "repeat", "__getitem__", "chunk", "split", "tensor_split", "narrow", "select",
     "index_select", "roll", "flip", "unbind", "t", "repeat_interleave", "tile", "squeeze_", "unsqueeze_", "transpose_",
-    "split_with_sizes", "adjoint", "__get__",
+    "split_with_sizes", "adjoint", "__get__", "view_as", "reshape_as", "expand_as",
 }  # fmt: skip
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "vector_norm", "logsumexp", "median",
@@ -176,13 +176,13 @@ class Follower(TorchFunctionMode):
         inputs = [(tensor, mark) for tensor, mark in _marked((args, kwargs))]
         if not inputs or not outputs:
             return
-        if name in _MOVES:
+        if name in _MOVES and args and inputs[0][0] is args[0] and (name != "__get__" or _is_turned(args[0], outputs)):
             self._move(name, func, args, kwargs, inputs[0], outputs)
         elif name in ("cat", "concat", "concatenate", "stack"):
             self._concatenate(name, args, kwargs, inputs, outputs[0])
         elif name == "glu":  # halves of the channels gate each other, or of the positions
             _set(outputs[0], inputs[0][1])
-        elif name in _PRODUCTS and not any(isinstance(tensor, nn.Parameter) for tensor, _ in inputs):
+        elif name in _PRODUCTS and _are_matrices(args) and not any(_raw(tensor) for tensor, _ in inputs):
             self._multiply(name, [value for _, value in tensors((args, kwargs))][:3], outputs[0])
         elif name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], Tensor)):
             self._reduce(name, args, kwargs, inputs[0], outputs)
@@ -261,6 +261,8 @@ class Follower(TorchFunctionMode):
             _set(output, Mark(other.source, output.dim() + dims[1]))
         elif dims[1] is None and dims[0] not in (None, -1):
             _set(output, Mark(one.source, output.dim() + dims[0]))
+        elif dims[0] is not None and dims[0] == dims[1] and dims[0] < -2:  # channel by channel
+            _set(output, Mark(self._together(one, other), output.dim() + dims[0]))
         elif dims == [None, None]:
             _set(output, one)
         else:
@@ -343,8 +345,9 @@ def _found(seen: Tensor, mark: Mark, name: str, count: int, most: int) -> Mark:
         # heads of channels, taken apart and put together: every run of as many as one of them has is arranged alike
         run = min(seen.shape[axis], count)
         steps = torch.arange(seen.shape[axis], device=seen.device).view([-1] + [1] * (seen.dim() - axis - 1))
-        behind = (seen - steps) % run
-        if seen.shape[axis] <= max(count, most) and bool((behind == behind.flatten()[0]).all()):
+        behind = seen - steps
+        alike = bool((behind == behind.flatten()[0]).all()) or not bool((behind % run).any())
+        if seen.shape[axis] <= max(count, most) and alike:
             return Mark(mark.source, axis, mark.lost)
     shuffled = len(varying) == 1 and seen.shape[varying[0]] <= max(count, most)
     return Mark(mark.source, None, "a shuffle of channels" if shuffled else name)
@@ -364,6 +367,16 @@ def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:
         mark = mark_of(tensor)
         if mark is not None:
             yield tensor, mark
+
+
+def _is_turned(tensor: Tensor, outputs: list[Tensor]) -> bool:
+    """Whether an attribute is the tensor with its axes exchanged, and no part of its numbers."""
+    return any(output.dtype == tensor.dtype and output.shape != tensor.shape for output in outputs)
+
+
+def _are_matrices(args: Any) -> bool:
+    """Whether nothing that is multiplied is a line of numbers."""
+    return all(value.dim() > 1 for value in args if isinstance(value, Tensor))
 
 
 def _raw(tensor: Tensor) -> bool:
