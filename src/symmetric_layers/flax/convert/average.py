@@ -9,8 +9,8 @@ from jax import Array
 
 from symmetric_layers.flax.channels import flip
 from symmetric_layers.flax.convert.follow import Follower
-from symmetric_layers.flax.convert.measure import ALLOWED, compiled, random_input
-from symmetric_layers.flax.convert.spied import modules_of, variables_of
+from symmetric_layers.flax.convert.measure import ALLOWED, compiled, random_input, untyped
+from symmetric_layers.flax.convert.spied import variables_of
 from symmetric_layers.flax.convert.traced import arrays_of
 from symmetric_layers.letters import mirrors
 from symmetric_layers.start import no_average
@@ -61,8 +61,5 @@ def _widened(model: nnx.Module) -> nnx.Module:
         stored = variable.get_raw_value()
         if hasattr(stored, "dtype") and jnp.issubdtype(stored.dtype, jnp.floating):
             variable.set_raw_value(jnp.asarray(stored, jnp.asarray(0.0).dtype))
-    for _, module in modules_of(model):
-        if vars(module).get("dtype") is not None:
-            module.dtype = None
     model.eval()
-    return model
+    return untyped(model)

@@ -13,6 +13,7 @@ from symmetric_layers.flax.convert.made import conv
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.spied import host_of, modules_of, no_module
 from symmetric_layers.letters import LETTERS
+from symmetric_layers.start import Start
 
 
 def symmetrize(
@@ -59,7 +60,7 @@ def symmetrize(
         warnings.filterwarnings("ignore", message=".*leaves no whole orbit", category=UserWarning)
         for name, layer in chosen:
             try:
-                conv(numbers, layer, symmetry, None, "shared")
+                conv(numbers, layer, symmetry, None, "shared", Start())
             except SymmetryError as refusal:
                 raise SymmetryError(f"model: {name!r} cannot have this symmetry. {refusal}") from None
     numbers.apply()

@@ -24,7 +24,6 @@ from symmetric_layers.orbits import plan
 from symmetric_layers.start import Start
 
 Symmetry = Mapping[str, int | str] | None
-_AS_BEFORE = Start()
 
 NORMS: dict[type, type] = {
     nnx.BatchNorm: OrbitBatchNorm,
@@ -34,9 +33,7 @@ NORMS: dict[type, type] = {
 }
 
 
-def conv(
-    numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, start: Start = _AS_BEFORE
-) -> None:
+def conv(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, start: Start) -> None:
     """A convolution that makes orbits; every orbit starts from the filter that its representative was."""
     alone = in_symmetry is not None and is_depthwise(layer)
     _widen(layer, start, bool(in_symmetry), True, alone)
@@ -55,9 +52,7 @@ def conv(
     numbers.then(lambda: layer._remember(bank, True, grid))
 
 
-def invariant_conv(
-    numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int | str], start: Start = _AS_BEFORE
-) -> None:
+def invariant_conv(numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int | str], start: Start) -> None:
     """A convolution whose answers are ordinary."""
     transposed = isinstance(layer, nnx.ConvTranspose)
     host = "nnx.ConvTranspose" if transposed else "nnx.Conv"
@@ -74,7 +69,7 @@ def invariant_conv(
     numbers.then(lambda: layer._remember(inputs, group))
 
 
-def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, start: Start = _AS_BEFORE) -> None:
+def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, start: Start) -> None:
     """A linear layer between orbits, or one that leads out of them."""
     if in_symmetry:
         layer.in_features = start.wide(layer.in_features)
@@ -98,9 +93,7 @@ def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmet
     layer.plan = bank
 
 
-def orbit_norm(
-    numbers: Numbers, host: type, layer: Any, symmetry: Mapping[str, int], start: Start = _AS_BEFORE
-) -> None:
+def orbit_norm(numbers: Numbers, host: type, layer: Any, symmetry: Mapping[str, int], start: Start) -> None:
     """A norm for orbits."""
     (channels,) = symmetry.values()
     bank = plan_of({kind: start.wide(channels) for kind in symmetry}, start.wide(channels))

@@ -39,6 +39,11 @@ def randomised(model: nnx.Module) -> nnx.Module:
         if hasattr(stored, "dtype") and jnp.issubdtype(stored.dtype, jnp.floating):
             drawn = _random(name.rpartition(".")[-1], stored.shape, generator)
             variable.set_raw_value(jnp.asarray(drawn))
+    return untyped(model)
+
+
+def untyped(model: nnx.Module) -> nnx.Module:
+    """The model, all of whose layers compute in the type of what they are given."""
     for _, module in modules_of(model):
         if vars(module).get("dtype") is not None:
             module.dtype = None

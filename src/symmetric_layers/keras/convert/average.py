@@ -42,15 +42,15 @@ def refuse_other_than_average(old: Any, new: Any, x: Any, axes: str, axis: int) 
 
 def _in_double(model: Any) -> Any:
     """A copy in double precision, whose last layers have no activation."""
-    ends = _ends(model)
+    ends, wide = _ends(model), widest()
 
     def make(layer: Any) -> Any:
         if id(layer) in ends and isinstance(layer, keras.layers.Softmax):
             return passing(layer)
-        new = again(layer, widest(), **({"activation": "linear"} if id(layer) in ends else {}))
+        new = again(layer, wide, **({"activation": "linear"} if id(layer) in ends else {}))
         return new, lambda: new.set_weights(layer.get_weights())
 
-    return rebuilt(model, make, widest())
+    return rebuilt(model, make, wide)
 
 
 def _ends(model: Any) -> set[int]:

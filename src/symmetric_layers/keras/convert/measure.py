@@ -12,7 +12,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.made import again
 from symmetric_layers.keras.convert.rebuild import rebuilt
-from symmetric_layers.keras.convert.walk import is_network
+from symmetric_layers.keras.convert.walk import inputs_of, is_network
 from symmetric_layers.keras.law import answers_of, deviations, difference
 
 ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (float32 is all that some layers know) below 1e-5
@@ -31,35 +31,34 @@ def widest() -> str:
 
 def randomised(model: Any) -> Any:
     """A copy in double precision whose numbers are all random, of a size that networks can bear."""
-    seeds = keras.random.SeedGenerator(0)
+    seeds, wide = keras.random.SeedGenerator(0), widest()
 
     def make(layer: Any) -> Any:
         still = {"rate": 0.0, "stddev": 0.0} if not layer.weights else {}  # dropout and noise tell left from right
-        new = again(layer, widest(), **still)
-        return new, lambda: new.set_weights([_random(weight, seeds) for weight in layer.weights])
+        new = again(layer, wide, **still)
+        return new, lambda: new.set_weights([_random(weight, seeds, wide) for weight in layer.weights])
 
-    return rebuilt(model, make, widest())
+    return rebuilt(model, make, wide)
 
 
-def _random(weight: Any, seeds: Any) -> Any:
+def _random(weight: Any, seeds: Any, wide: str) -> Any:
     """Filters with the variance that keeps signals at their size, scales and variances about 1, offsets about 0."""
     shape = tuple(weight.shape)
     if not keras.backend.is_float_dtype(weight.dtype):
         return ops.convert_to_numpy(weight)
     inner = math.prod(shape[:-1])
     if len(shape) > 1 and inner > 1:
-        drawn = math.sqrt(2 / inner) * keras.random.normal(shape, dtype=widest(), seed=seeds)
+        drawn = math.sqrt(2 / inner) * keras.random.normal(shape, dtype=wide, seed=seeds)
     elif weight.name in ("bias", "beta", "moving_mean", "mean"):
-        drawn = 0.3 * keras.random.normal(shape, dtype=widest(), seed=seeds)
+        drawn = 0.3 * keras.random.normal(shape, dtype=wide, seed=seeds)
     else:
-        drawn = keras.random.uniform(shape, 0.5, 1.5, dtype=widest(), seed=seeds)
+        drawn = keras.random.uniform(shape, 0.5, 1.5, dtype=wide, seed=seeds)
     return ops.convert_to_numpy(drawn)
 
 
 def random_input(model: Any, example: Any) -> Any:
     """Pictures of the sizes that the model expects, or of the example's, with nothing alike in them."""
-    seeds = keras.random.SeedGenerator(1)
-    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    seeds, wide, structure = keras.random.SeedGenerator(1), widest(), inputs_of(model)
     known = keras.tree.flatten(structure)
     given = known if example is None else keras.tree.flatten(example)
     shapes = [tuple(getattr(one, "shape", ())) for one in given]
@@ -77,7 +76,7 @@ def random_input(model: Any, example: Any) -> Any:
             )
         shape = (tensor.shape[0] or 2, *seen[1:])
         if keras.backend.is_float_dtype(tensor.dtype):
-            drawn.append(keras.random.normal(shape, dtype=widest(), seed=seeds))
+            drawn.append(keras.random.normal(shape, dtype=wide, seed=seeds))
         else:
             most = 2 if tensor.dtype == "bool" else 128
             drawn.append(ops.cast(keras.random.randint(shape, 0, most, seed=seeds), tensor.dtype))
@@ -104,8 +103,10 @@ def refuse_other_batches(old: Any, new: Any) -> None:
     """Raises where channels have become pictures: a reshape that knows channels by number makes more rows of more."""
 
     def rows(model: Any) -> list[Any]:
-        structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-        given = keras.tree.map_structure(lambda one: keras.KerasTensor((one.shape[0] or 3, *one.shape[1:])), structure)
+        def filled(tensor: Any) -> Any:
+            return keras.KerasTensor((tensor.shape[0] or 3, *tensor.shape[1:]))
+
+        given = keras.tree.map_structure(filled, inputs_of(model))
         return [tensor.shape[0] for tensor in keras.tree.flatten(model.compute_output_spec(given))]
 
     if rows(old) != rows(new):

@@ -1,6 +1,7 @@
 """Networks of ordinary layers become networks that obey the law."""
 
 from collections.abc import Iterable
+from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
@@ -103,7 +104,8 @@ def equivariant(
     def made(start: Start) -> Any:
         return _made(model, Surgeon(kind, follower, bool(kept), start), start.width != 1, width)
 
-    times = as_many_weights(model, kind, Surgeon(kind, follower, bool(kept), Start()), made, width)
+    usual = Surgeon(kind, follower, bool(kept), Start())
+    times = as_many_weights(model, kind, usual, made) if width == "parameters" else Fraction(width)
     new = made(Start(times, orbit_size(kind), init == "average"))
     axis = channel_axis(data_format_of(model))
     if init == "average":

@@ -32,7 +32,7 @@ from symmetric_layers.keras.convert.made import (
     separable,
     shared,
 )
-from symmetric_layers.keras.convert.walk import article, unreadable
+from symmetric_layers.keras.convert.walk import article, inputs_of, unreadable
 from symmetric_layers.start import Start
 
 
@@ -60,8 +60,7 @@ class Surgeon:
         if self._start.width == 1:
             return None
         found = []
-        known = model.inputs if isinstance(model, keras.Sequential) else keras.tree.flatten(model.input)
-        for tensor, mark in zip(known, self._follower.entries[id(model)], strict=True):
+        for tensor, mark in zip(keras.tree.flatten(inputs_of(model)), self._follower.entries[id(model)], strict=True):
             shape = list(tensor.shape)
             if mark.dim is not None and not self._follower.sets.is_plain(mark.source) and shape[mark.dim]:
                 shape[mark.dim] = self._start.wide(shape[mark.dim])

@@ -74,11 +74,16 @@ def unreadable(name: str, layer: Any) -> None:
         )
 
 
+def inputs_of(model: Any) -> Any:
+    """The symbolic inputs of a model, in its structure."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
 def inputs_like(model: Any, dtype: str | None = None, shapes: Sequence[Any] | None = None) -> Any:
     """Fresh symbolic inputs of a model, in its structure; of other types (if floating) or shapes where given."""
     entries = [layer for layer in getattr(model, "operations", []) if isinstance(layer, keras.layers.InputLayer)]
     names = {id(layer.output): layer.name for layer in entries}
-    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    structure = inputs_of(model)
     known = keras.tree.flatten(structure)
 
     def like(tensor: Any, shape: Any) -> Any:

@@ -12,20 +12,15 @@ from symmetric_layers.letters import orbit_size
 from symmetric_layers.start import Start, equal_width
 
 
-def as_many_weights(
-    model: Any, kind: str, surgeon: Surgeon, made: Callable[[Start], Any], width: int | str
-) -> Fraction:
-    """The width that is asked for; of `'parameters'` the one that brings the number of weights nearest to the model's.
+def as_many_weights(model: Any, kind: str, surgeon: Surgeon, made: Callable[[Start], Any]) -> Fraction:
+    """The width that brings the number of weights nearest to the model's.
 
     Args:
         model: what is converted.
         kind: the letters.
         surgeon: knows which layers make orbits.
         made: the converted network, from how wide it is.
-        width: what is asked for.
     """
-    if width != "parameters":
-        return Fraction(width)
     size = orbit_size(kind)
 
     def sizes_at(times: Fraction) -> list[int]:

@@ -242,7 +242,9 @@ class Follower(TorchFunctionMode):
         if name == "scaled_dot_product_attention":
             query, key, value = given
             given = [query, key.transpose(-1, -2)]
-            _set(given[1], _mark_behind(key, {-1: -2, -2: -1}))
+            mark = mark_of(key)
+            if mark is not None:
+                _set(given[1], _with_last_axes_exchanged(key, mark))
             self._multiply("matmul", given, output)
             weights = output.new_empty((*query.shape[:-1], key.shape[-2]))
             _set(weights, mark_of(output) or Mark(self.sets.new(plain=True), None))
@@ -353,13 +355,9 @@ def _found(seen: Tensor, mark: Mark, name: str, count: int, most: int) -> Mark:
     return Mark(mark.source, None, "a shuffle of channels" if shuffled else name)
 
 
-def _mark_behind(tensor: Tensor, moved: dict[int, int]) -> Mark:
-    """The mark of a tensor whose axes, counted from the end, have changed places."""
-    mark = mark_of(tensor)
-    if mark is None or mark.dim is None:
-        return mark or Mark(-1, None)
-    behind = mark.dim - tensor.dim()
-    return mark._replace(dim=tensor.dim() + moved.get(behind, behind))
+def _with_last_axes_exchanged(tensor: Tensor, mark: Mark) -> Mark:
+    last = tensor.dim() - 1
+    return mark._replace(dim={last: last - 1, last - 1: last}.get(mark.dim, mark.dim))  # type: ignore[arg-type]
 
 
 def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:

@@ -45,7 +45,7 @@ def unreadable(job: Job | Transposed) -> str | None:
 
 def slower(job: Job) -> str | None:
     """Why the ordinary convolution is expected to be faster, as a clause; None where it is not."""
-    if torch.compiler.is_exporting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "exported programs are to run without this package"
     if not job.plan.orbits:
         return "no filter has a mirror"
