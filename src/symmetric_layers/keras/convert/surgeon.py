@@ -33,6 +33,7 @@ from symmetric_layers.keras.convert.made import (
     shared,
 )
 from symmetric_layers.keras.convert.walk import article, inputs_of, unreadable
+from symmetric_layers.letters import orbit_size
 from symmetric_layers.start import Start
 
 
@@ -123,6 +124,8 @@ class Surgeon:
                 return None
             made = None if answers else self._whole(name, layer.units)
             return dense(layer, Orbits(None if plain else whole, made), self._start)
+        if not plain:
+            self._refuse_torn(name, layer, answers)
         if not answers:
             orbits = self._orbits(name, layer, None if plain else whole)
             return conv(layer, orbits, "mirrored", self._start, self._follower.pads.get(id(layer)))
@@ -141,6 +144,19 @@ class Surgeon:
             f"model: {name!r}, {article(layer)}, reads a picture channel by channel. Expected an ordinary "
             "convolution there. Use one, or keep that part ordinary with keep."
         )
+
+    def _refuse_torn(self, name: str, layer: Any, answers: bool) -> None:
+        """Refuses groups of input channels that hold parts of orbits; mirrors of single channels know each other."""
+        groups, size = getattr(layer, "groups", 1), orbit_size(self._kind)
+        if groups == 1 or (is_depthwise(layer) and not answers):
+            return
+        inside = layer.kernel.shape[-2] * self._start.width
+        if inside % size:
+            raise SymmetryError(
+                f"model: {name!r} has {int(inside * groups)} input channels in {groups} groups, which tear orbits of "
+                f"{self._kind!r} apart. Expected whole orbits in every group, a multiple of {size} channels. Use fewer "
+                "groups, or keep that part ordinary with keep."
+            )
 
     def _pads(self, reader: int) -> bool:
         """Whether the convolution of this id can do the padding before it by itself."""
