@@ -1,5 +1,8 @@
 """What becomes of the parts of a model: variables that are shared, masks, what is kept, numbers of orbits."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -174,3 +177,20 @@ def test_numbers_that_orbits_share_are_read_as_before():
     )
     turned = OrbitParam(jnp.ones((2, 1)), symmetry=(("h", 4),), channels=4, dim=-2)
     assert (turned.shape, (turned < 2).tolist()) == ((4, 1), [[True]] * 4)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, nnx.clone, lambda one: pickle.loads(pickle.dumps(one))])
+def test_numbers_that_orbits_share_can_be_copied(copied):
+    x = jnp.asarray(np.random.RandomState(0).standard_normal((1, 8, 9, 3)))
+    model = through(Call(lambda net, x: x * net.scale, scale=nnx.Param(jnp.ones(4))))
+    model = wild(equivariant(model, "h", example=x, measure=False))
+    scale = model.layers[1].scale
+    own = copied(scale)
+    assert (type(own), own.get_value().shape, own.get_metadata()) == (OrbitParam, (2,), scale.get_metadata())
+    np.testing.assert_array_equal(own[...], scale[...])
+    if copied in (copy.deepcopy, nnx.clone):  # steps of this model are functions that cannot be pickled
+        new = copied(model)
+        alike(model, new, x)
+        new.layers[1].scale[...] = jnp.zeros(4)
+        assert float(jnp.abs(scale[...]).min()) > 0
+        assert float(new.layers[1].scale[...].sum()) == 0

@@ -1,5 +1,6 @@
 """What a converted network needs beside layers: linear layers between orbits, numbers that orbits share."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,6 +160,10 @@ class OrbitParam(nnx.Param[Array]):
 
     def __getattr__(self, name: str) -> Any:
         return super().__getattr__(name) if name in self.get_metadata() else getattr(self.full(), name)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        """A variable of its own; without this the full numbers would be asked for a copy, and become what is stored."""
+        return jax.tree.map(lambda stored: copy.deepcopy(stored, memo), self)
 
     @property
     def shape(self) -> tuple[int, ...]:
