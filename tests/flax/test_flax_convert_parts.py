@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from converted_flax import alike, wild
+from converted_flax import SMALL, alike, errors, wild
 from flax import nnx
 from steps_flax import Call, conv, through, tokens
 
@@ -194,3 +194,35 @@ def test_numbers_that_orbits_share_can_be_copied(copied):
         new.layers[1].scale[...] = jnp.zeros(4)
         assert float(jnp.abs(scale[...]).min()) > 0
         assert float(new.layers[1].scale[...].sum()) == 0
+
+
+GROUPED = {
+    "depthwise": (8, 16, "h", "8 groups of 1, which tears orbits of 'h' apart. Expected a multiple of 2 in each group, "
+                  "or as many filters and groups as channels. Use at most 4 groups"),
+    "whole filters alone": (8, 32, "hv", "8 groups of 1, which tears orbits of 'hv' apart. Expected a multiple of 4 in "
+                            "each group, or as many filters and groups as channels. Use at most 2 groups"),
+    "fewer groups": (4, 16, "hv", "4 groups of 2, which tears orbits of 'hv' apart. Expected a multiple of 4 in each "
+                     "group, or as many filters and groups as channels. Use at most 2 groups"),
+    "into an answer": (8, 8, "h", "8 groups of 1, which tears orbits of 'h' apart. Expected a multiple of 2 in each "
+                       "group. Use at most 4 groups"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", GROUPED)
+def test_groups_that_tear_orbits_apart_are_refused_by_name(name):
+    groups, filters, axes, seen = GROUPED[name]
+    end = [] if name == "into an answer" else [conv(filters, 2)]
+    model = nnx.Sequential(conv(3, 8), conv(8, filters, feature_group_count=groups), *end)
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(model, axes, example=jnp.ones((1, 8, 9, 3)), measure=False)
+    start = "model: 'layers.1' reads 8 channels in "
+    assert str(refusal.value) == f"{start}{seen}, or keep that part ordinary with keep."
+
+
+@pytest.mark.parametrize(("groups", "filters", "width"), [(4, 16, 1), (8, 8, 1), (8, 16, 2)])
+def test_groups_that_hold_whole_orbits_obey(groups, filters, width):
+    model = nnx.Sequential(conv(3, 8), conv(8, filters, feature_group_count=groups), conv(filters, 2))
+    new = equivariant(model, "h", example=jnp.ones((1, 8, 9, 3)), width=width, measure=False)
+    x = jnp.asarray(np.random.RandomState(0).standard_normal((1, 8, 9, 3)))
+    assert max(errors(wild(new), "h", x)) < SMALL

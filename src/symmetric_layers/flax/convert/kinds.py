@@ -26,5 +26,5 @@ def groups_of(layer: Any) -> int:
 
 
 def is_depthwise(layer: Any) -> bool:
-    """Whether every filter of a convolution reads one channel."""
-    return groups_of(layer) == layer.in_features > 1
+    """Whether every channel of a convolution has one filter, which reads nothing else."""
+    return groups_of(layer) == layer.in_features == layer.out_features > 1

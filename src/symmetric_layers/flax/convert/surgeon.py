@@ -13,6 +13,7 @@ from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
 from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, put, variables_of
 from symmetric_layers.flax.mirrored import Mirrored
+from symmetric_layers.letters import orbit_size
 from symmetric_layers.start import Start
 
 
@@ -88,6 +89,8 @@ class Surgeon:
             if isinstance(layer, CONVS):
                 self._refuse_pictures(name)
             return
+        if not plain:
+            self._refuse_torn(name, layer, answers)
         symmetry = None if answers else self._whole(name, layer, plain)
         if isinstance(layer, nnx.Linear):
             linear(self._numbers, layer, symmetry, None if plain else whole, self._start)
@@ -105,6 +108,20 @@ class Surgeon:
                 "keep that part ordinary with keep."
             )
         orbit_norm(self._numbers, host, layer, {self._kind: self._follower.channels[name]}, self._start)
+
+    def _refuse_torn(self, name: str, layer: Any, answers: bool) -> None:
+        """Refuses groups that tear orbits apart, unless every channel is filtered by itself."""
+        groups, size = groups_of(layer), orbit_size(self._kind)
+        if groups == 1 or (is_depthwise(layer) and not answers):
+            return
+        channels = self._start.wide(layer.in_features)
+        if channels // groups % size:
+            alone = "" if answers else ", or as many filters and groups as channels"
+            raise SymmetryError(
+                f"model: {name!r} reads {channels} channels in {groups} groups of {channels // groups}, which tears "
+                f"orbits of {self._kind!r} apart. Expected a multiple of {size} in each group{alone}. Use at most "
+                f"{channels // size} groups, or keep that part ordinary with keep."
+            )
 
     def _whole(self, name: str, layer: Any, plain: bool) -> dict[str, int]:
         """The symmetry of all output channels."""
