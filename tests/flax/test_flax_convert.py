@@ -1,5 +1,7 @@
 """Whole models: to networks that obey the law, to mirrored banks, and back to ordinary layers."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import networks_flax
@@ -185,6 +187,36 @@ def test_what_is_kept_is_ordinary_and_the_rest_obeys():
     assert float(sentence.split()[-1].rstrip(".")) > 1e-3
     lists = equivariant(made("residual")[0], "h", example=made("residual")[2], keep="blocks", measure=False)
     assert {type(block.first) for block in lists.blocks} == {nnx.Conv}
+
+
+def test_what_is_kept_and_breaks_the_law_warns_whoever_asks_for_no_report():
+    model, axes, x = made("unet")
+    keep = ["deep", "up.0"]
+    with pytest.warns(UserWarning, match="Pass report=") as told:
+        equivariant(model, axes, example=x, keep=keep)
+    (one,) = told
+    start = "With 'deep', 'up.0' ordinary, the network breaks the law: the largest relative deviation is "
+    assert str(one.message).startswith(start)
+    assert float(str(one.message)[len(start) :].split(". ")[0]) > 1e-3
+    assert str(one.message).endswith(". Pass report= to read this instead of being warned.")
+    assert one.filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        equivariant(model, axes, example=x, keep=keep, report=lambda sentence: None)
+        equivariant(model, axes, example=x, keep=keep, measure=False)
+        lawful = nnx.Sequential(*[nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)), nnx.Conv(4, 2, (3, 3), rngs=nnx.Rngs(0))])
+        kept = Pooled(lawful, nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
+        equivariant(kept, axes, example=jnp.ones((1, 6, 7, 3)), keep=["head"])
+
+
+class Pooled(nnx.Module):
+    """A head that reads one number for each channel obeys whatever it is."""
+
+    def __init__(self, body, head):
+        self.body, self.head = body, head
+
+    def __call__(self, x):
+        return self.head(self.body(x).mean((1, 2)))
 
 
 def test_what_the_example_does_not_reach_is_told():

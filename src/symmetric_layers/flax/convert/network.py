@@ -1,5 +1,6 @@
 """Networks of ordinary layers become networks that obey the law."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
@@ -10,7 +11,7 @@ from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.flax.convert.average import refuse_other_than_average
 from symmetric_layers.flax.convert.follow import Follower
 from symmetric_layers.flax.convert.kinds import CONVS
-from symmetric_layers.flax.convert.measure import Report, law_error, refuse_breach, without_chance
+from symmetric_layers.flax.convert.measure import ALLOWED, Report, law_error, refuse_breach, without_chance
 from symmetric_layers.flax.convert.spied import host_of, is_ours, modules_of, no_module
 from symmetric_layers.flax.convert.surgeon import Surgeon
 from symmetric_layers.flax.convert.traced import accepted, arrays_of, traced
@@ -63,7 +64,8 @@ def equivariant(
             network starts as the average of the old one over all mirrored inputs (what test-time augmentation
             computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
         keep: names of modules that stay ordinary, like `'encoder.layers.0'`. Channels that reach them are led out of
-            their orbits before. The result is then handed back whatever it measures, and `report` is told.
+            their orbits before. The result is then handed back whatever it measures: `report` is told, and without a
+            report a network that breaks the law warns.
         measure: False hands the result back unmeasured. Measuring compiles the model twice, and runs each once and once
             more for each letter.
         report: is called with a sentence for whatever is worth knowing, as with `report=print`.
@@ -115,9 +117,17 @@ def equivariant(
             report(f"{float(times):.3g} times as many channels: {counts}.")
         for name in unreached:
             report(f"{name!r} was not reached by the example, and stays ordinary.")
-        if measure and kept:
-            worst = max(law_error(new, example, kind, follower).values())
-            report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
+    if measure and kept:
+        worst, ordinary = max(law_error(new, example, kind, follower).values()), ", ".join(map(repr, kept))
+        if report is not None:
+            report(f"With {ordinary} ordinary, the largest relative deviation is {worst:.1e}.")
+        elif worst > ALLOWED:
+            warnings.warn(
+                f"With {ordinary} ordinary, the network breaks the law: the largest relative deviation is "
+                f"{worst:.1e}. Pass report= to read this instead of being warned.",
+                UserWarning,
+                stacklevel=2,
+            )
     return new
 
 
