@@ -1,5 +1,6 @@
 """What a model is asked and what it answers: trees of tensors, mirrored and compared."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, axes
 from symmetric_layers.orbits import Plan, plan
 
-Tree = Any  # a tensor, or a mapping or sequence of trees
+Tree = Any  # a tensor, or a mapping, sequence or dataclass of trees
 
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.complex128: 1e-9, torch.complex64: 1e-4}
 
 
 def usual_tolerance(tensor: Tensor) -> float:
@@ -35,15 +37,35 @@ def call_alike(model: Callable[..., Tree], x: Tree) -> Tree:
 
 
 def tensors(tree: Tree, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors of numbers in a tensor, mapping or sequence, with names like `'logits'` and `'1.0'`."""
+    """All tensors of numbers in a tensor, mapping, sequence or dataclass, with names like `'logits'` and `'1.0'`."""
     if isinstance(tree, Tensor):
         yield name, tree
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from tensors(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(tree, (tuple, list)):
-        for index, value in enumerate(tree):
-            yield from tensors(value, f"{name}.{index}" if name else str(index))
+    for key, value in _parts(tree):
+        yield from tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def _parts(tree: Tree) -> list[tuple[Any, Tree]]:
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if isinstance(tree, (tuple, list)):
+        return list(enumerate(tree))
+    return [(key, getattr(tree, key)) for key in _fields(tree)]
+
+
+def _fields(tree: Tree) -> list[str]:
+    is_one = dataclasses.is_dataclass(tree) and not isinstance(tree, type)
+    return [field.name for field in dataclasses.fields(tree) if hasattr(tree, field.name)] if is_one else []
+
+
+def answered(answer: Tree) -> dict[str, Tensor]:
+    """The tensors of a model's answer, by name; refused where there are none, which nobody could mirror."""
+    found = dict(tensors(answer))
+    if not found:
+        raise SymmetryError(
+            f"model: its answer, of type {type(answer).__name__!r}, holds no tensors that can be mirrored. Expected "
+            "tensors, in sequences, mappings or dataclasses. Answer with these, or wrap the model in a module that does."
+        )
+    return found
 
 
 def mapped(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
@@ -54,6 +76,9 @@ def mapped(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
         return {key: mapped(value, change) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)):
         return tuple(mapped(value, change) for value in tree)
+    if _fields(tree):
+        parts = [field.name for field in dataclasses.fields(tree) if field.init]
+        return dataclasses.replace(tree, **{name: mapped(getattr(tree, name), change) for name in parts})
     return tree
 
 
@@ -85,7 +110,7 @@ def difference(expected: Tensor, answer: Tensor) -> tuple[float, float]:
         return float("inf"), float("inf")
     if not expected.numel():
         return 0.0, 0.0
-    if not expected.is_floating_point():
+    if not (expected.is_floating_point() or expected.is_complex()):
         expected, answer = expected.double(), answer.double()
     absolute = float((expected - answer).abs().max())
     if absolute != absolute:
@@ -94,21 +119,31 @@ def difference(expected: Tensor, answer: Tensor) -> tuple[float, float]:
 
 
 _DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "dropout_"}
+_DRAWS = {
+    "randn", "randn_like", "rand", "rand_like", "normal", "normal_", "uniform_", "bernoulli", "bernoulli_",
+    "exponential_", "cauchy_", "log_normal_", "geometric_", "poisson",
+}  # fmt: skip
 
 
 class _Still(TorchFunctionMode):
-    """Dropout drops nothing while this is on."""
+    """Dropout drops nothing while this is on, and noise is one number everywhere: no mirror could turn a draw."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Passes calls on, but for those of dropout."""
-        if getattr(func, "__name__", "") in _DROPOUT:
-            return args[0] if args else (kwargs or {})["input"]
-        return func(*args, **(kwargs or {}))
+        """Passes calls on, but for those of dropout and noise."""
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if name in _DROPOUT:
+            return args[0] if args else kwargs["input"]
+        if name == "rrelu":  # its slopes are drawn while it trains
+            args, kwargs = args[:3], {key: value for key, value in kwargs.items() if key != "training"}
+        answer = func(*args, **kwargs)
+        if name in _DRAWS and isinstance(answer, Tensor) and answer.is_floating_point() and answer.numel():
+            answer.fill_(answer.median())
+        return answer
 
 
 @contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
-    """Puts buffers and random numbers back afterwards, and holds dropout still."""
+    """Puts buffers and random numbers back afterwards, and holds dropout and noise still."""
     buffers = list(model.named_buffers()) if isinstance(model, nn.Module) else []
     before = [buffer.detach().clone() for _, buffer in buffers]
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _Still():

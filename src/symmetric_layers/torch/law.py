@@ -12,6 +12,7 @@ from symmetric_layers.letters import canonical_kind
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import (
     Tree,
+    answered,
     bank,
     call_alike,
     difference,
@@ -112,8 +113,9 @@ def equivariance_error(
 ) -> list[Deviation]:
     """Measures how far a network is from the law: mirrored picture, mirrored answer.
 
-    Outputs that are maps are mirrored, vectors and classes are compared as they are. Dropout is held still, and
-    running statistics are put back, so that the network is the same afterwards, in training mode too.
+    Outputs that are maps are mirrored, vectors and classes are compared as they are. Dropout is held still, noise that
+    the network draws is one number everywhere, and running statistics are put back, so that the network is the same
+    afterwards, in training mode too.
 
     Equivalent to: `(model(x.flip(-1)) - model(x).flip(-1)).abs().max()` for `'h'` and one map.
 
@@ -128,22 +130,34 @@ def equivariance_error(
         One `Deviation` for each letter and output.
 
     Raises:
-        SymmetryError: for unknown axes, for inputs without pictures, for channels that a symmetry does not fit.
+        SymmetryError: for unknown axes, for inputs without pictures, for answers without tensors, for channels that a
+            symmetry does not fit.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
         >>> equivariance_error(model, torch.randn(1, 1, 8, 8), 'h')[0].relative > 1e-3
         True
     """
+    return compared(model, x, axes, in_symmetry, symmetry)[1]
+
+
+def compared(
+    model: Callable[..., Tree],
+    x: Tree,
+    axes: str,
+    in_symmetry: Mapping[str, int | str] | None = None,
+    symmetry: Mapping[str, int | str] | None = None,
+) -> tuple[dict[str, Tensor], list[Deviation]]:
+    """What `equivariance_error` measures, and the answers to the picture as it is."""
     own_in, own_out, vectors = _arrangement(model)
     rank, letters = _letters(x, axes, vectors)
     arrangement = in_symmetry or own_in
     outputs = symmetry or own_out
     with undisturbed(model):
-        straight = dict(tensors(call_alike(model, x)))
+        straight = answered(call_alike(model, x))
         found = []
         for letter in letters:
-            seen = dict(tensors(call_alike(model, mirrored(x, rank, letter, arrangement))))
+            seen = answered(call_alike(model, mirrored(x, rank, letter, arrangement)))
             if straight.keys() != seen.keys():
                 raise SymmetryError(
                     f"model: the answer to the picture mirrored along {letter!r} has other parts ({sorted(seen)}) than "
@@ -153,7 +167,7 @@ def equivariance_error(
             for name in straight:
                 absolute, relative = _deviation(straight[name], seen[name], rank, letter, outputs)
                 found.append(Deviation(letter, name, absolute, relative))
-    return found
+    return straight, found
 
 
 def assert_equivariant(

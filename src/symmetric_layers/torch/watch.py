@@ -9,6 +9,7 @@ from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import (
     Tree,
+    answered,
     bank,
     call_alike,
     difference,
@@ -74,7 +75,7 @@ def _record(model: nn.Module, x: Tree) -> list[_Event]:
     handles = []
 
     def note(name: str, entering: bool, tree: Tree) -> None:
-        values = [value.detach().clone() for _, value in tensors(tree) if value.is_floating_point()]
+        values = [value.detach().clone() for _, value in tensors(tree) if value.is_floating_point() or value.is_complex()]
         events.append(_Event(name, entering, stack[-1], values))
 
     hidden = [f"{name}." for name, module in model.named_modules() if isinstance(module, Mirrored)]
@@ -93,7 +94,7 @@ def _record(model: nn.Module, x: Tree) -> list[_Event]:
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(module.register_forward_hook(after))
     try:
-        call_alike(model, x)
+        answered(call_alike(model, x))
     finally:
         for handle in handles:
             handle.remove()

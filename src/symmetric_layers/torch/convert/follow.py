@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.sets import Mark, Sets
-from symmetric_layers.torch.answers import call, tensors
+from symmetric_layers.torch.answers import answered, call, tensors
 from symmetric_layers.torch.convert.banks import NORMS
 from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
@@ -73,7 +73,7 @@ class Follower(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
-        for _, tensor in tensors(answer):
+        for tensor in answered(answer).values():
             mark = mark_of(tensor)
             if mark is not None:
                 self.sets.make_plain(mark.source)

@@ -114,7 +114,7 @@ def equivariant(
     if start.average:
         refuse_other_than_average(model, trial, example, kind)
     if kept and measure:
-        worst = max(law_error(trial, example, kind).values())
+        worst = max(found.worst for found in law_error(trial, example, kind).values())
         if report is not None:
             report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
     elif measure:
