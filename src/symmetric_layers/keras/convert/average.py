@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from symmetric_layers.keras.channels import flip
+from symmetric_layers.keras.convert.drawn import widest, with_channels
 from symmetric_layers.keras.convert.made import again, passing
-from symmetric_layers.keras.convert.measure import widest
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import Seen, inputs_like, is_network, walk
 from symmetric_layers.keras.law import answers_of, difference
@@ -21,7 +21,7 @@ def refuse_other_than_average(old: Any, new: Any, x: Any, axes: str, axis: int) 
 
     Of classes that is the average before the last softmax (or whatever activation the last layers have).
     """
-    old, new = _in_double(old), _in_double(new)
+    old, new = (with_channels(_in_double(model), x, axis) for model in (old, new))
     rank = max(len(tensor.shape) for tensor in keras.tree.flatten(x))
 
     def turned(tensor: Any, letters: str) -> Any:

@@ -1,14 +1,16 @@
 """The last word on a converted network: the law, with random numbers everywhere."""
 
 import math
-import warnings
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.convert.drawn import widest, with_channels
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.made import again
 from symmetric_layers.keras.convert.rebuild import rebuilt
@@ -20,13 +22,6 @@ ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (float32 is all th
 BLIND = 1e-8  # relative: how far an answer moves at most that does not see its picture, when that moves by 1e-6
 
 Report = Callable[[str], Any] | None
-
-
-def widest() -> str:
-    """The widest type of numbers that the backend has: JAX has double precision where that was asked for alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it has not
-        return str(keras.backend.standardize_dtype(ops.zeros((), dtype="float64").dtype))
 
 
 def randomised(model: Any) -> Any:
@@ -56,39 +51,6 @@ def _random(weight: Any, seeds: Any, wide: str) -> Any:
     return ops.convert_to_numpy(drawn)
 
 
-def random_input(model: Any, example: Any) -> Any:
-    """Pictures of the sizes that the model expects, or of the example's, with nothing alike in them."""
-    seeds, wide, structure = keras.random.SeedGenerator(1), widest(), inputs_of(model)
-    known = keras.tree.flatten(structure)
-    given = known if example is None else keras.tree.flatten(example)
-    shapes = [tuple(getattr(one, "shape", ())) for one in given]
-    if len(known) != len(given) or not all(map(_fits, known, shapes)):
-        raise SymmetryError(
-            f"example: {shapes} does not fit the inputs {[tuple(tensor.shape) for tensor in known]} of the model. "
-            "Expected an input of the model. Pass pictures of a usual size."
-        )
-    drawn = []
-    for tensor, seen in zip(known, shapes, strict=True):
-        if None in seen[1:]:
-            raise SymmetryError(
-                f"example: None does not say at which size the model is to be measured, whose input is "
-                f"{tuple(tensor.shape)}. Expected pictures. Pass some of a usual size, or measure=False."
-            )
-        shape = (tensor.shape[0] or 2, *seen[1:])
-        if keras.backend.is_float_dtype(tensor.dtype):
-            drawn.append(keras.random.normal(shape, dtype=wide, seed=seeds))
-        else:
-            most = 2 if tensor.dtype == "bool" else 128
-            drawn.append(ops.cast(keras.random.randint(shape, 0, most, seed=seeds), tensor.dtype))
-    return keras.tree.pack_sequence_as(structure, drawn)
-
-
-def _fits(known: Any, shape: Any) -> bool:
-    """Whether an input of this shape is one that the model says it takes."""
-    sizes = known.shape
-    return len(sizes) == len(shape) and all(one in (None, size) for one, size in zip(sizes[1:], shape[1:], strict=True))
-
-
 def refuse_other_shapes(old: Any, new: Any) -> None:
     """Refuses a network whose answers have other shapes than those of the old one."""
     shapes = [[tuple(tensor.shape) for tensor in one.outputs] for one in (old, new)]
@@ -115,7 +77,8 @@ def refuse_other_batches(old: Any, new: Any) -> None:
 
 def law_error(model: Any, x: Any, axes: str, axis: int) -> float:
     """How far the model's answers are from the law, relatively, in evaluation mode."""
-    rows = deviations(model, x, axes, None, lambda name: None, axis, False)
+    looked_at = with_channels(model, x, axis)
+    rows = deviations(looked_at, x, axes, None, lambda name: None, axis, False)
     return max((row.relative for row in rows), default=0.0)
 
 
@@ -133,7 +96,8 @@ def refuse_breach(model: Any, x: Any, axes: str, axis: int, report: Report, foll
         if follower.shows(layer.name, rank, axis) and _answers_once(layer)
     }
     orbits = [name for name in shown if follower.arranged(name, axes)]
-    looked_at, x = keras.Model(wild.inputs, {**shown, **answers}), keras.tree.flatten(x)
+    x = keras.tree.flatten(x)
+    looked_at = with_channels(keras.Model(wild.inputs, {**shown, **answers}), x, axis)
     for training in (False, True):
         mode = "training" if training else "evaluation"
         if training and len(wild.variables) > len(wild.weights):  # states of random numbers
@@ -159,6 +123,30 @@ def refuse_breach(model: Any, x: Any, axes: str, axis: int, report: Report, foll
             f"{first!r}. Expected at most {ALLOWED:.0e}. Write that part with layers of Keras that mirror, or keep it "
             "ordinary with keep."
         )
+
+
+@contextmanager
+def runs(model: Any) -> Iterator[None]:
+    """While a network is called with what was drawn: what it does not take is refused in a sentence."""
+    try:
+        yield
+    except SymmetryError:
+        raise
+    except Exception as error:
+        whole = [tensor for tensor in model.inputs if not keras.backend.is_float_dtype(tensor.dtype)]
+        if not whole:
+            raise
+        raise SymmetryError(
+            f"example: the model does not take the whole numbers that were drawn ({_reason(error)}). Expected numbers "
+            "that it takes. Pass an example with such, or measure=False."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without the frame that the host puts around it."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return (told or [type(error).__name__])[0].rstrip(".")
 
 
 def _tell(report: Report, sentence: str) -> None:

@@ -8,16 +8,17 @@ from typing import Any
 from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.keras.channels import channel_axis
 from symmetric_layers.keras.convert.average import refuse_other_than_average
+from symmetric_layers.keras.convert.drawn import labels_of, random_input, rank_of
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, SEPARABLE
 from symmetric_layers.keras.convert.measure import (
     Report,
     law_error,
-    random_input,
     randomised,
     refuse_breach,
     refuse_other_batches,
     refuse_other_shapes,
+    runs,
 )
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.surgeon import Surgeon
@@ -94,10 +95,11 @@ def equivariant(
     """
     no_network(model)
     yes_or_no("measure", measure)
-    kind = canonical_kind(axes, _rank(model), "axes")
+    labels, axis = labels_of(model), channel_axis(data_format_of(model))
+    kind = canonical_kind(axes, rank_of(model, labels), "axes")
     check_start(width, init, kind)
     kept = _names(keep)
-    x = random_input(model, example) if measure or init == "average" else None
+    x = random_input(model, example, labels, axis) if measure or init == "average" else None
     _check(model, kept)
     follower = Follower(model, kept)
 
@@ -107,14 +109,14 @@ def equivariant(
     usual = Surgeon(kind, follower, bool(kept), Start())
     times = as_many_weights(model, kind, usual, made) if width == "parameters" else Fraction(width)
     new = made(Start(times, orbit_size(kind), init == "average"))
-    axis = channel_axis(data_format_of(model))
-    if init == "average":
-        refuse_other_than_average(model, new, x, kind, axis)
-    if kept and measure and report is not None:
-        worst = law_error(randomised(new), x, kind, axis)
-        report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
-    elif measure and not kept:
-        refuse_breach(new, x, kind, axis, report, follower)
+    with runs(model):
+        if init == "average":
+            refuse_other_than_average(model, new, x, kind, axis)
+        if kept and measure and report is not None:
+            worst = law_error(randomised(new), x, kind, axis)
+            report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
+        elif measure and not kept:
+            refuse_breach(new, x, kind, axis, report, follower)
     if width == "parameters" and report is not None:
         counts = f"{new.count_params()} parameters, and {model.count_params()} before"
         report(f"{float(times):.3g} times as many channels: {counts}.")
@@ -142,17 +144,6 @@ def _names(keep: Any) -> list[str]:
     if not all(isinstance(name, str) for name in kept):
         raise SymmetryError(f"keep: {keep!r} holds no names. Expected names of layers, like ['head']. Pass such.")
     return kept
-
-
-def _rank(model: Any) -> int:
-    inputs = model.inputs
-    rank = max((len(tensor.shape) - 2 for tensor in inputs), default=0)
-    if rank not in (1, 2, 3):
-        raise SymmetryError(
-            f"model: its inputs {[tuple(tensor.shape) for tensor in inputs]} hold no pictures. Expected (batch, "
-            "*positions, channels) with 1 to 3 axes of positions. Pass a network for pictures."
-        )
-    return rank
 
 
 def _check(model: Any, kept: list[str]) -> None:
