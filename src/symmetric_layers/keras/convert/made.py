@@ -12,7 +12,8 @@ import symmetric_layers.keras.invariant as invariant
 import symmetric_layers.keras.norm as norm
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.arranged import Symmetry
-from symmetric_layers.keras.convert.kinds import is_depthwise, pads_of
+from symmetric_layers.keras.convert.config import config_of, lambda_of
+from symmetric_layers.keras.convert.kinds import is_depthwise, kind_of, pads_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense, long_axis
 from symmetric_layers.keras.convert.walk import article
 from symmetric_layers.keras.mirrored import Mirrored
@@ -46,7 +47,10 @@ def made_of(build: Any, config: dict[str, Any]) -> Any:
 
 def again(old: Any, dtype: str | None = None, **instead: Any) -> Any:
     """The same layer anew, with some arguments changed where its config has them."""
-    config = {**_config(old), **({"dtype": dtype} if dtype else {})}
+    wider = {"dtype": dtype} if dtype else {}
+    if kind_of(old, (layers.Lambda,)):
+        return lambda_of(old, **wider)
+    config = {**config_of(old), **wider}
     config.update({name: value for name, value in instead.items() if name in config})
     more = {"safe_mode": False} if isinstance(old, layers.Lambda) else {}  # a function that lives here already
     try:
@@ -79,7 +83,7 @@ def conv(old: Any, orbits: Orbits, grid: str, start: Start, pad: Any = None) -> 
     else:
         build = getattr(parts, f"PaddedSymmetric{type(old).__name__}")
         asked["pads"] = pads_of(pad)
-    new = made_of(build, {**_config(old), **asked})
+    new = made_of(build, {**config_of(old), **asked})
 
     def fill() -> None:
         out, into = (-2, -1) if new._transposed else (-1, -2)
@@ -95,7 +99,7 @@ def conv(old: Any, orbits: Orbits, grid: str, start: Start, pad: Any = None) -> 
 def depthwise(old: Any, orbits: Orbits, start: Start, pad: Any = None) -> Made:
     """A depthwise convolution between orbits."""
     rank = len(old.kernel_size)
-    config = _config(old)
+    config = config_of(old)
     filters = start.wide(int(old.kernel.shape[-2]))
     for mine in ("initializer", "regularizer", "constraint"):
         config[f"kernel_{mine}"] = config.pop(f"depthwise_{mine}")
@@ -123,7 +127,7 @@ def depthwise(old: Any, orbits: Orbits, start: Start, pad: Any = None) -> Made:
 
 def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made], start: Start, pad: Any = None) -> Made:
     """A depthwise convolution between orbits, and what becomes of the pointwise one after it."""
-    rank, config = len(old.kernel_size), _config(old)
+    rank, config = len(old.kernel_size), config_of(old)
     here = {name: config[name] for name in ("kernel_size", "strides", "padding", "data_format", "dilation_rate")}
     own = ("depthwise_initializer", "depthwise_regularizer", "depthwise_constraint")
     first = getattr(layers, f"DepthwiseConv{rank}D")(
@@ -158,7 +162,7 @@ def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made], start: Star
 def invariant_conv(old: Any, in_symmetry: Symmetry, start: Start) -> Made:
     """A convolution whose answers are ordinary."""
     build = getattr(invariant, f"Invariant{type(old).__name__}")
-    new = made_of(build, {**_config(old), "in_symmetry": in_symmetry})
+    new = made_of(build, {**config_of(old), "in_symmetry": in_symmetry})
 
     def fill() -> None:
         if start.average:
@@ -173,7 +177,7 @@ def invariant_conv(old: Any, in_symmetry: Symmetry, start: Start) -> Made:
 
 def dense(old: Any, orbits: Orbits, start: Start) -> Made:
     """A dense layer between orbits, or one that leads out of them."""
-    config = {**_config(old), "in_symmetry": orbits.inputs}
+    config = {**config_of(old), "in_symmetry": orbits.inputs}
     new: Any
     if orbits.outputs is None:
         new = made_of(invariant.OrbitDense, config)
@@ -198,14 +202,14 @@ def orbit_norm(old: Any, symmetry: Symmetry, start: Start) -> Made:
     more: dict[str, Any] = {"symmetry": symmetry}
     if isinstance(old, layers.GroupNormalization) and [old.groups] == list(old.input_spec.axes.values()):
         more["groups"] = -1  # every channel by itself
-    new = made_of(_NORMS[type(old)], {**_config(old), **more})
+    new = made_of(_NORMS[type(old)], {**config_of(old), **more})
     names = ("gamma", "beta", "moving_mean", "moving_variance")
     return new, lambda: _choose(new, old, dict.fromkeys(names, 0), start)
 
 
 def orbit_prelu(old: Any, symmetry: Symmetry, start: Start) -> Made:
     """Slopes that orbits share."""
-    new = made_of(OrbitPReLU, {**_config(old), "symmetry": symmetry})
+    new = made_of(OrbitPReLU, {**config_of(old), "symmetry": symmetry})
     return new, lambda: _choose(new, old, {"alpha": new._axis - 1}, start)
 
 
@@ -225,7 +229,7 @@ def shared(old: Any, symmetry: Symmetry, start: Start) -> Made:
 
 def passing(old: Any) -> Made:
     """A layer that does nothing, in the place of one whose work another does."""
-    same = {name: _config(old)[name] for name in ("name", "dtype")}
+    same = {name: config_of(old)[name] for name in ("name", "dtype")}
     return layers.Identity.from_config(same), lambda: None
 
 
@@ -233,10 +237,6 @@ def in_the_mirror(old: Any, symmetry: Symmetry) -> Made:
     """A layer without weights, seen in the mirror by the mirrors of an orbit."""
     own, _ = copied(old)
     return Mirrored(own, symmetry, name=old.name, dtype=own.dtype_policy), lambda: None
-
-
-def _config(old: Any) -> dict[str, Any]:
-    return dict(old.get_config())
 
 
 def _fill(new: Any, old: Any, names: Mapping[str, int], firsts: Sequence[int] | None) -> None:

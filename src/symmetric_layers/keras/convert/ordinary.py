@@ -8,6 +8,7 @@ from keras import layers
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import expand_bias, spread
+from symmetric_layers.keras.convert.config import config_of
 from symmetric_layers.keras.convert.grids import Axis, axis_of, axis_of_transposed, placed
 from symmetric_layers.keras.convert.kinds import CONVS, NORMS, pads_of
 from symmetric_layers.keras.convert.made import Made, copied, made_of
@@ -98,7 +99,7 @@ def _host_of(layer: Any) -> Any:
 
 def _host(layer: Any, full: dict[str, Callable[[Any], Any]]) -> Made:
     """The host's own layer, with numbers written out."""
-    new = made_of(_host_of(layer), {key: value for key, value in layer.get_config().items() if key not in _ASKED})
+    new = made_of(_host_of(layer), {key: value for key, value in config_of(layer).items() if key not in _ASKED})
 
     def fill() -> None:
         for name, written in full.items():
@@ -125,7 +126,7 @@ def _conv(name: str, layer: Any) -> Made:
     full_bias = getattr(layer, "full_bias", lambda: layer.bias)
     if all(axis.simple for axis in axes) and not hasattr(layer, "pads"):
         return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: full_bias()})
-    config = {key: value for key, value in layer.get_config().items() if key not in _ASKED}
+    config = {key: value for key, value in config_of(layer).items() if key not in _ASKED}
     kernel = layer.full_kernel()
     for index, axis in enumerate(axes):
         kernel = placed(kernel, layer, index, axis)

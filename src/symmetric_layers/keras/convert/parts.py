@@ -10,6 +10,7 @@ from symmetric_layers.keras.arranged import Arranged, Symmetry
 from symmetric_layers.keras.bank import expand_kernel
 from symmetric_layers.keras.channels import expand_bias, plain, refuse_quantized, spread
 from symmetric_layers.keras.conv import SymmetricConv1D, SymmetricConv2D, SymmetricConv3D
+from symmetric_layers.keras.convert.config import config_of
 from symmetric_layers.keras.initial import Representatives
 from symmetric_layers.keras.running import Running
 from symmetric_layers.keras.written import Written
@@ -194,7 +195,7 @@ class OrbitShared(Arranged, keras.layers.Wrapper):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes one number per orbit, from how the layer makes its own."""
-        model = type(self.layer).from_config(self.layer.get_config())
+        model = type(self.layer).from_config(config_of(self.layer))
         model.build(input_shape)
         own = {name: value for name, value in vars(model).items() if isinstance(value, keras.Variable)}
         channels = max((size for value in own.values() for size in value.shape), default=1)
