@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 
 class Mark(NamedTuple):
-    """What is known of a tensor: its set of channels, the axis that counts them (None: none), or how they were lost."""
+    """What is known of a tensor: its set of channels, the axis that counts them (None: none), or how they were lost.
+
+    Where whole maps were laid out in a line, `flat` has their sizes.
+    """
 
     source: int
     dim: int | None
     lost: str = ""
+    flat: tuple[int, ...] = ()
 
 
 class Sets:

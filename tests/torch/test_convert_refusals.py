@@ -34,8 +34,8 @@ PICTURE = torch.randn(1, 1, 9, 9)
 CLOSED = "Put a convolution between the input and the concatenation, or keep that part ordinary with keep."
 REFUSED = {
     "flatten": (
-        Around(lambda model, x, y: y.flatten(1), nn.Linear(8 * 81, 2)),
-        "model: 'last', a Linear, reads channels that 'flatten' has mixed with positions. Expected channels alone. "
+        Around(lambda model, x, y: y.flatten(1), nn.BatchNorm1d(8 * 81)),
+        "model: 'last', a BatchNorm1d, reads channels that 'flatten' has mixed with positions. Expected channels alone. "
         "Pool over all positions first (nn.AdaptiveAvgPool2d(1)), or keep that part ordinary with keep.",
     ),
     "positions": (

@@ -62,8 +62,9 @@ def answered(answer: Tree) -> dict[str, Tensor]:
     found = dict(tensors(answer))
     if not found:
         raise SymmetryError(
-            f"model: its answer, of type {type(answer).__name__!r}, holds no tensors that can be mirrored. Expected "
-            "tensors, in sequences, mappings or dataclasses. Answer with these, or wrap the model in a module that does."
+            f"model: its answer, of type {type(answer).__name__!r}, holds no tensors that can be mirrored. "
+            "Expected tensors, in sequences, mappings or dataclasses. Answer with these, or wrap the model in a module "
+            "that does."
         )
     return found
 

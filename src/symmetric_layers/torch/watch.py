@@ -75,7 +75,8 @@ def _record(model: nn.Module, x: Tree) -> list[_Event]:
     handles = []
 
     def note(name: str, entering: bool, tree: Tree) -> None:
-        values = [value.detach().clone() for _, value in tensors(tree) if value.is_floating_point() or value.is_complex()]
+        numbers = [value for _, value in tensors(tree) if value.is_floating_point() or value.is_complex()]
+        values = [value.detach().clone() for value in numbers]
         events.append(_Event(name, entering, stack[-1], values))
 
     hidden = [f"{name}." for name, module in model.named_modules() if isinstance(module, Mirrored)]

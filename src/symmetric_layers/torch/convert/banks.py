@@ -13,7 +13,7 @@ import symmetric_layers.torch.sync as sync
 from symmetric_layers.letters import axes as positions
 from symmetric_layers.orbits import Plan
 from symmetric_layers.start import Start
-from symmetric_layers.torch.convert.parts import SamePaddedConv2d, SymmetricLinear
+from symmetric_layers.torch.convert.parts import SymmetricLinear
 from symmetric_layers.torch.convert.surgery import Numbers, inherit
 
 Symmetry = Mapping[str, int | str] | None
@@ -36,17 +36,9 @@ def arguments(conv: Any) -> dict[str, Any]:
 
 
 def symmetric_conv(
-    conv: Any,
-    host: type,
-    symmetry: Symmetry,
-    in_symmetry: Symmetry,
-    grid: str,
-    numbers: Numbers,
-    start: Start,
-    padded: bool = False,
+    conv: Any, build: Any, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, numbers: Numbers, start: Start
 ) -> nn.Module:
     """A symmetric convolution for an ordinary one; every orbit starts from the filter that its representative was."""
-    build: Any = SamePaddedConv2d if padded else getattr(symmetric, "Symmetric" + host.__name__)
     given = arguments(conv)
     depthwise = bool(in_symmetry) and conv.groups == conv.in_channels == conv.out_channels
     given["out_channels"] = start.wide(conv.out_channels)
@@ -71,6 +63,16 @@ def symmetric_conv(
     return new
 
 
+def symmetric_form(host: type) -> Any:
+    """The symmetric convolution of such a host."""
+    return getattr(symmetric, "Symmetric" + host.__name__)
+
+
+def invariant_form(host: type) -> Any:
+    """The invariant one."""
+    return getattr(invariant, host.__name__.replace("Conv", "InvariantConv", 1))
+
+
 def first_of_orbits(weight: Tensor, dim: int, size: int) -> Tensor:
     """Filters that read the first member of each orbit, and nothing of the others."""
     shape = list(weight.shape)
@@ -90,10 +92,9 @@ def own_filters(weight: Tensor, plan: Plan, transposed: bool) -> Tensor:
 
 
 def invariant_conv(
-    conv: Any, host: type, in_symmetry: Symmetry, axes: str, numbers: Numbers, start: Start
+    conv: Any, build: Any, in_symmetry: Symmetry, axes: str, numbers: Numbers, start: Start
 ) -> nn.Module:
     """An invariant convolution for an ordinary one."""
-    build = getattr(invariant, host.__name__.replace("Conv", "InvariantConv", 1))
     given = arguments(conv)
     given["in_channels"] = start.wide(conv.in_channels) if in_symmetry else conv.in_channels
     fresh = start.is_fresh

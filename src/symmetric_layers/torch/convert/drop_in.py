@@ -10,7 +10,7 @@ from symmetric_layers.counts import readable
 from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.start import Start
-from symmetric_layers.torch.convert.banks import symmetric_conv
+from symmetric_layers.torch.convert.banks import symmetric_conv, symmetric_form
 from symmetric_layers.torch.convert.near import bring_near
 from symmetric_layers.torch.convert.surgery import (
     HOSTS,
@@ -106,7 +106,8 @@ def _made(model: nn.Module, symmetry: Mapping[str, int | str], where: Any) -> di
         try:
             with warnings.catch_warnings():  # a layer that is too small for a percentage keeps its filters free
                 warnings.filterwarnings("ignore", message=".*leaves no whole orbit", category=UserWarning)
-                new[name] = (module, symmetric_conv(module, host, symmetry, None, "shared", numbers, Start()))
+                build = symmetric_form(host)
+                new[name] = (module, symmetric_conv(module, build, symmetry, None, "shared", numbers, Start()))
         except SymmetryError as refusal:
             raise SymmetryError(f"model: {name!r} cannot have this symmetry. {refusal}") from None
     if not new:

@@ -16,15 +16,17 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.sets import Mark, Sets
 from symmetric_layers.torch.answers import answered, call, tensors
 from symmetric_layers.torch.convert.banks import NORMS
+from symmetric_layers.torch.convert.moves import (
+    MOVES,
+    found_in,
+    is_turned,
+    numbers_of,
+    sizes_laid_out,
+    with_last_axes_exchanged,
+)
 from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
-_MOVES = {
-    "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "view", "reshape", "flatten", "unflatten",
-    "squeeze", "unsqueeze", "expand", "repeat", "__getitem__", "chunk", "split", "tensor_split", "narrow", "select",
-    "index_select", "roll", "flip", "unbind", "t", "repeat_interleave", "tile", "squeeze_", "unsqueeze_", "transpose_",
-    "split_with_sizes", "adjoint", "__get__", "view_as", "reshape_as", "expand_as",
-}  # fmt: skip
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "vector_norm", "logsumexp", "median",
     "argmax", "argmin", "nanmean", "nansum",
@@ -47,6 +49,7 @@ class Follower(TorchFunctionMode):
         self.writes: dict[str, int] = {}  # by convolution or linear layer: the set that it makes
         self.answers: dict[str, int] = {}  # by any other module: the set of its answer
         self.parameters: dict[tuple[str, str], tuple[int, int]] = {}  # outside layers: set, axis
+        self.flat: dict[str, tuple[int, ...]] = {}  # by linear layer that reads whole maps: their sizes
         self.joined: list[tuple[str, int, int]] = []  # by module: pictures concatenated with other channels
         self._model, self._kept = model, kept
         self._stack = [""]
@@ -87,6 +90,17 @@ class Follower(TorchFunctionMode):
                 "Expected one sort of channels. Put a convolution between the input and the concatenation, or "
                 "keep that part ordinary with keep."
             )
+
+    def make_plain_below(self, size: int) -> list[str]:
+        """Layers that make fewer channels than an orbit has, all that meet: these are plain. Gives their names."""
+        most: dict[int, int] = {}
+        for source, made in self._made.items():
+            root = self.sets.find(source)
+            most[root] = max(made, most.get(root, 0))
+        few = {root for root, made in most.items() if made < size and not self.sets.is_plain(root)}
+        for root in few:
+            self.sets.make_plain(root)
+        return [name for name, source in self.writes.items() if self.sets.find(source) in few]
 
     def state(self, name: str) -> bool | None:
         """Whether a module meets plain channels; None where it met none. Refuses a module that meets both sorts."""
@@ -159,12 +173,13 @@ class Follower(TorchFunctionMode):
         mark = mark_of(tensor) or Mark(self.sets.new(plain=True), None)
         weighs = isinstance(module, (*HOSTS, nn.Linear))
         last = isinstance(module, (nn.Linear, nn.LayerNorm))
-        if not self._kept(name):
-            if mark.lost and (weighs or not self.sets.is_plain(mark.source)):
+        harmless = self.sets.is_plain(mark.source) and not isinstance(module, nn.Linear)  # no mirror is looked for
+        if isinstance(module, nn.Linear) and mark.flat:
+            self.flat[name] = mark.flat
+        elif not self._kept(name) and not harmless:
+            if mark.lost:
                 raise _lost(name, module, mark.lost)
             wrong = mark.dim is not None and mark.dim != (tensor.dim() - 1 if last else 1)
-            if wrong and weighs:
-                raise _lost(name, module, "an exchange of axes")
             if wrong and not (isinstance(module, nn.LayerNorm) and module.weight is None):
                 raise _lost(name, module, "an exchange of axes")
         self.reads.setdefault(name, []).append(mark.source)
@@ -176,7 +191,7 @@ class Follower(TorchFunctionMode):
         inputs = [(tensor, mark) for tensor, mark in _marked((args, kwargs))]
         if not inputs or not outputs:
             return
-        if name in _MOVES and args and inputs[0][0] is args[0] and (name != "__get__" or _is_turned(args[0], outputs)):
+        if name in MOVES and args and inputs[0][0] is args[0] and (name != "__get__" or is_turned(args[0], outputs)):
             self._move(name, func, args, kwargs, inputs[0], outputs)
         elif name in ("cat", "concat", "concatenate", "stack"):
             self._concatenate(name, args, kwargs, inputs, outputs[0])
@@ -194,15 +209,16 @@ class Follower(TorchFunctionMode):
         tensor, mark = given
         if mark.dim is None or tensor.shape[mark.dim] == 1:
             for output in outputs:
-                _set(output, mark if output.dim() == tensor.dim() else mark._replace(dim=None))
+                flat = sizes_laid_out(tensor, mark, name, output)  # one channel has no number to be sent
+                _set(output, Mark(mark.source, mark.dim if output.dim() == tensor.dim() else None, mark.lost, flat))
             return
-        shape = [-1 if axis == mark.dim else 1 for axis in range(tensor.dim())]
-        count, where = tensor.shape[mark.dim], "cpu" if tensor.is_meta else tensor.device
-        numbers = torch.arange(count, dtype=torch.int32, device=where).reshape(shape).expand(tensor.shape)
+        numbers, count = numbers_of(tensor, mark.dim), tensor.shape[mark.dim]
         moved = func(*[numbers if value is tensor else value for value in args], **kwargs)
         made = [made for source, made in self._made.items() if self.sets.find(source) == self.sets.find(mark.source)]
         for output, (_, seen) in zip(outputs, tensors(moved), strict=True):
-            _set(output, _found(seen, mark, name, count, max(made, default=count)))
+            found = found_in(seen, mark, name, count, max(made, default=count))
+            flat = sizes_laid_out(tensor, mark, name, seen) if found.lost else ()
+            _set(output, found._replace(flat=flat))
 
     def _concatenate(self, name: str, args: Any, kwargs: Any, inputs: Any, output: Tensor) -> None:
         given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
@@ -244,7 +260,7 @@ class Follower(TorchFunctionMode):
             given = [query, key.transpose(-1, -2)]
             mark = mark_of(key)
             if mark is not None:
-                _set(given[1], _with_last_axes_exchanged(key, mark))
+                _set(given[1], with_last_axes_exchanged(key, mark))
             self._multiply("matmul", given, output)
             weights = output.new_empty((*query.shape[:-1], key.shape[-2]))
             _set(weights, mark_of(output) or Mark(self.sets.new(plain=True), None))
@@ -304,7 +320,8 @@ class Follower(TorchFunctionMode):
             same = mark.dim is not None and output.dim() == tensor.dim() and name not in _WEIGHED
             same = same and output.shape[mark.dim] == tensor.shape[mark.dim]
             lost = Mark(mark.source, None, mark.lost or name or "a function")
-            _set(output, mark if same or mark.dim is None else lost)
+            found = mark if same or mark.dim is None else lost
+            _set(output, found if output.shape == tensor.shape else found._replace(flat=()))
 
     def _positions(self, parameter: str, name: str) -> SymmetryError:
         return SymmetryError(
@@ -337,39 +354,11 @@ def _lost(name: str, module: nn.Module, how: str) -> SymmetryError:
     )
 
 
-def _found(seen: Tensor, mark: Mark, name: str, count: int, most: int) -> Mark:
-    """Where the numbers of the channels stand now, of which there were so many, and `most` when they were made."""
-    axes = [axis for axis, size in enumerate(seen.shape) if size > 1]
-    varying = [axis for axis in axes if bool((seen != seen.narrow(axis, 0, 1)).any())]
-    if not varying:
-        return Mark(mark.source, None, mark.lost)
-    for axis in reversed(varying):
-        # heads of channels, taken apart and put together: every run of as many as one of them has is arranged alike
-        run = min(seen.shape[axis], count)
-        steps = torch.arange(seen.shape[axis], device=seen.device).view([-1] + [1] * (seen.dim() - axis - 1))
-        behind = seen - steps
-        alike = bool((behind == behind.flatten()[0]).all()) or not bool((behind % run).any())
-        if seen.shape[axis] <= max(count, most) and alike:
-            return Mark(mark.source, axis, mark.lost)
-    shuffled = len(varying) == 1 and seen.shape[varying[0]] <= max(count, most)
-    return Mark(mark.source, None, "a shuffle of channels" if shuffled else name)
-
-
-def _with_last_axes_exchanged(tensor: Tensor, mark: Mark) -> Mark:
-    last = tensor.dim() - 1
-    return mark._replace(dim={last: last - 1, last - 1: last}.get(mark.dim, mark.dim))  # type: ignore[arg-type]
-
-
 def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:
     for _, tensor in tensors(tree):
         mark = mark_of(tensor)
         if mark is not None:
             yield tensor, mark
-
-
-def _is_turned(tensor: Tensor, outputs: list[Tensor]) -> bool:
-    """Whether an attribute is the tensor with its axes exchanged, and no part of its numbers."""
-    return any(output.dtype == tensor.dtype and output.shape != tensor.shape for output in outputs)
 
 
 def _are_matrices(args: Any) -> bool:

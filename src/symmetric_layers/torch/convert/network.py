@@ -99,6 +99,7 @@ def equivariant(
     yes_or_no("measure", measure)
     check_start(width, init, kind)
     follower = _followed(model, example, kept)
+    few = follower.make_plain_below(orbit_size(kind))
 
     def make(one: nn.Module, start: Start) -> Surgeon:
         return Surgeon(one, kind, follower, kept, start)
@@ -125,6 +126,8 @@ def equivariant(
     if width == "parameters" and report is not None:
         old, new = (sum(p.numel() for p in set(some)) for some in (before.values(), result.parameters()))
         report(f"{float(times):.3g} times as many channels: {new} parameters, and {old} before.")
+    for name in few if report is not None else ():
+        report(f"{name!r} makes fewer channels than an orbit of {kind!r} has: they are plain.")  # type: ignore[misc]
     for name in surgeon.unreached if report is not None else ():
         report(f"{name!r} was not reached by the example, and stays ordinary.")  # type: ignore[misc]
     return result

@@ -10,6 +10,7 @@ from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import call
 from symmetric_layers.torch.convert.banks import NORMS, arguments
+from symmetric_layers.torch.convert.flat import FlatConv, as_linear
 from symmetric_layers.torch.convert.grids import Axis, axis_of, dense, lettered, placed
 from symmetric_layers.torch.convert.operators import is_lopsided_pad
 from symmetric_layers.torch.convert.parts import PadAfter, SamePaddedConv2d, SymmetricLinear, UpCat, spreads_of
@@ -146,6 +147,8 @@ def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, siz
     """The ordinary form of one module, or None where it may stay."""
     if not is_ours(module):
         return None
+    if isinstance(module, FlatConv):
+        return as_linear(module, numbers)
     if isinstance(module, HOSTS):
         return _conv(name, module, sizes, numbers, sized)
     if isinstance(module, (OrbitLinear, SymmetricLinear)):

@@ -11,10 +11,19 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import plan
 from symmetric_layers.start import Start
-from symmetric_layers.torch.convert.banks import NORMS, invariant_conv, linear, orbit_norm, symmetric_conv
+from symmetric_layers.torch.convert.banks import (
+    NORMS,
+    invariant_conv,
+    invariant_form,
+    linear,
+    orbit_norm,
+    symmetric_conv,
+    symmetric_form,
+)
+from symmetric_layers.torch.convert.flat import whole_maps
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.operators import is_operator
-from symmetric_layers.torch.convert.parts import Spread, UpCat
+from symmetric_layers.torch.convert.parts import SamePaddedConv2d, Spread, UpCat
 from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, exchange_modules, host_of
 from symmetric_layers.torch.mirrored import Mirrored
 
@@ -105,24 +114,28 @@ class Surgeon:
             raise _strange(name, conv)
         in_symmetry = None if state else self._orbits(conv.in_channels)
         if self._plain(self._follower.writes[name]):
-            return invariant_conv(conv, host, in_symmetry, self._kind, self._numbers, self._start)
+            return invariant_conv(conv, invariant_form(host), in_symmetry, self._kind, self._numbers, self._start)
         depthwise = not state and conv.groups == conv.in_channels == conv.out_channels
         symmetry = self._whole(name, conv.out_channels, 1 if depthwise else conv.groups)
         padded = any(_pads_itself(parent) and parent.convolution is conv for parent in self._model.modules())
-        return symmetric_conv(conv, host, symmetry, in_symmetry, "mirrored", self._numbers, self._start, padded)
+        build = SamePaddedConv2d if padded else symmetric_form(host)
+        return symmetric_conv(conv, build, symmetry, in_symmetry, "mirrored", self._numbers, self._start)
 
     def _linear(self, name: str, old: Any) -> nn.Module | None:
         state = self._follower.state(name)
         if state is None:
             self.unreached.append(name)
             return None
-        answers = self._plain(self._follower.writes[name])
-        if state and answers:
+        answers, sizes = self._plain(self._follower.writes[name]), self._follower.flat.get(name)
+        if state and answers and not sizes:
             return None
         if host_of(old, (nn.Linear,)) is None:
             raise _strange(name, old)
-        in_symmetry = None if state else self._orbits(old.in_features)
+        channels = old.in_features // math.prod(sizes or ())
+        in_symmetry = None if state else self._orbits(channels)
         symmetry = None if answers else self._whole(name, old.out_features)
+        if sizes:
+            return whole_maps(old, sizes, symmetry, in_symmetry, self._kind, self._numbers, self._start)
         return linear(old, symmetry, in_symmetry, self._numbers, self._start)
 
     def _norm(self, name: str, norm: Any) -> nn.Module | None:

@@ -1,0 +1,104 @@
+"""What `equivariant` follows of what people write between layers, and what it makes of few channels."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from symmetric_layers import SymmetryError
+from symmetric_layers.torch import InvariantConv2d, SymmetricConv2d, equivariance_error, equivariant, symmetrize
+
+PICTURE = torch.randn(2, 3, 8, 8)
+
+
+class Between(nn.Module):
+    """Something between convolutions, written in a `forward`."""
+
+    def __init__(self, between, last=None, channels=8):
+        super().__init__()
+        self.first = nn.Conv2d(3, channels, 3, padding=1)
+        self.middle = nn.Conv2d(channels, channels, 3, padding=1)
+        self.last = last or nn.Conv2d(channels, 2, 1)
+        self.between = between
+
+    def forward(self, *x):
+        return self.last(self.between(self, x[0], F.relu(self.first(x[0])), *x[1:]))
+
+
+def obeys(model, example=PICTURE, axes="h", **how):
+    """The converted network, which obeys the law by the measure of a stranger."""
+    twin = equivariant(model, axes, example=example, **how)
+    probe = twin.double().eval()
+    x = example.double() if isinstance(example, torch.Tensor) else tuple(one.double() for one in example)
+    assert all(row.relative < 1e-12 for row in equivariance_error(probe, x, axes))
+    return twin.float()
+
+
+def channels_of_a_group(model, x, y):
+    return model.middle(y.view(2, 4, 2, 8, 8).view(2, 8, 8, 8))
+
+
+FOLLOWED = {
+    "views of pools": (lambda m, x, y: F.adaptive_avg_pool2d(y, 1).view(y.size(0), -1), nn.Linear(8, 2)),
+    "views of maps": (channels_of_a_group, None),
+    "views of what is channels-last": (
+        lambda m, x, y: m.middle(y.to(memory_format=torch.channels_last)).flatten(2).view(2, 8, 8, 8), None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_what_people_write_between_layers_is_followed(name):
+    obeys(Between(*FOLLOWED[name]))
+
+
+def test_pictures_may_be_looked_at_from_any_side_before_the_first_layer():
+    """Frames in a batch: the first layer reads pictures, however they got there."""
+
+    class Frames(Between):
+        def forward(self, x):
+            return super().forward(x.view(-1, 3, *x.shape[3:])).view(2, -1, 2, *x.shape[3:])
+
+    obeys(Frames(lambda m, x, y: y), torch.randn(2, 4, 3, 8, 8))
+    obeys(Between(lambda m, x, y: y, channels=8).first, PICTURE)
+    assert symmetrize(Between(channels_of_a_group), {"h": "100%"}, init="nearest", example=PICTURE)(PICTURE).shape
+
+
+def test_fewer_channels_than_an_orbit_has_are_plain_and_said_to_be():
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.gate = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1)
+            self.second, self.last = nn.Conv2d(2, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+            self.unused = nn.Conv2d(8, 3, 1)
+
+        def forward(self, x):
+            y = self.first(x)
+            self.unused(y)
+            return self.last(y * torch.sigmoid(self.second(self.gate(y))))
+
+    told = []
+    twin = obeys(Gate(), axes="hv", report=told.append)
+    assert told == [
+        "'unused' makes fewer channels than an orbit of 'hv' has: they are plain.",
+        "'gate' makes fewer channels than an orbit of 'hv' has: they are plain.",
+    ]
+    assert (type(twin.gate), type(twin.second), type(twin.unused)) == (
+        InvariantConv2d,
+        SymmetricConv2d,
+        InvariantConv2d,
+    )
+
+
+def test_few_channels_that_meet_orbits_are_refused():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    with pytest.raises(SymmetryError, match="'1' has 6 output channels, which are no whole orbits of 'hv'"):
+        equivariant(model, "hv", example=PICTURE)
+
+    class Joined(Between):
+        def __init__(self):
+            super().__init__(lambda m, x, y: torch.cat([y, m.few(y)], 1), nn.Conv2d(9, 2, 1))
+            self.few = nn.Conv2d(8, 1, 1)
+
+    with pytest.raises(SymmetryError, match="'last' cannot be converted. in_symmetry: 'h': 9 does not fit 9"):
+        equivariant(Joined(), "h", example=PICTURE)
