@@ -67,6 +67,19 @@ STANDS = {
     "compiled": (lambda x: jax.jit(lambda y: y.transpose(3, 0, 1, 2))(x), 0),
     "activated": (lambda x: jax.nn.gelu(jax.nn.relu(x)), 3),
     "chosen": (lambda x: jnp.where(x > 0, x, 0.0), 3),
+    "heads": (lambda x: x.reshape(2, 4, 5, 2, 3), 4),
+    "heads of three sorts": (lambda x: x.reshape(2, 4, 5, 3, 1, 2)[..., 0, :, :], 4),
+    "heads that are split": (lambda x: x.reshape(2, 20, 6, 1).reshape(2, 20, 3, 2).reshape(2, 20, 3, 1, 2), 4),
+    "heads put together": (lambda x: (x.reshape(2, 20, 2, 3) * 2).sum(1).reshape(2, 6), 1),
+    "heads in other groups": (lambda x: x.reshape(2, 20, 3, 2).reshape(2, 20, 2, 3), 3),
+    "heads first": (lambda x: x.reshape(2, 20, 2, 3).swapaxes(1, 2).reshape(4, 20, 3), 2),
+    "one head of all": (lambda x: jnp.take(x.reshape(2, 20, 2, 3), 1, 2), 2),
+    "pixels of heads": (lambda x: x.reshape(2, 20, 2, 3)[:, 0].reshape(2, 6), 1),
+    "copies as channels": (lambda x: jnp.broadcast_to(x[..., None, :], (2, 4, 5, 3, 6)).reshape(2, 4, 5, 18), 3),
+    "batches as channels": (lambda x: x.mean((1, 2)).reshape(-1), 0),
+    "weighed by heads": (lambda x: jnp.einsum("bngc,bmgc->bgnm", *[x.reshape(2, 20, 2, 3)] * 2)[
+        ..., None] * x.reshape(2, 20, 2, 3).swapaxes(1, 2)[:, :, :, None], 4),
+    "nothing": (lambda x: x[:0].reshape(0, 20, 6), 2),
 }  # fmt: skip
 
 
@@ -80,7 +93,11 @@ def test_channels_stand_where_they_were_sent(name):
 
 LOST = {
     "mixed": (lambda x: x.reshape(2, -1), "reshape"),
-    "in groups": (lambda x: x.reshape(2, 4, 5, 2, 3), "reshape"),
+    "shuffled": (lambda x: x.reshape(2, 4, 5, 2, 3).swapaxes(3, 4).reshape(2, 4, 5, 6), "a shuffle of channels"),
+    "heads among positions": (lambda x: x.reshape(2, 4, 5, 2, 3).transpose(0, 1, 3, 2, 4).reshape(2, 8, 5, 3),
+                              "reshape"),
+    "heads in a batch of windows": (lambda x: x.reshape(2, 4, 5, 2, 3).swapaxes(2, 3).reshape(16, 5, 3), "reshape"),
+    "positions as heads": (lambda x: x.reshape(2, 4, 5, 2, 3).reshape(2, 4, 30), "reshape"),
     "which channel": (lambda x: x.argmax(3), "argmax"),
     "neighbours": (lambda x: jnp.cumsum(x, 3), "cumsum"),
     "backwards": (lambda x: lax.rev(x, (3,)), "rev"),
@@ -158,8 +175,11 @@ def test_one_number_for_all_channels_is_a_plain_one():
 
 
 def test_cuts_are_noted():
-    _, marks, _ = followed(lambda x: [x[..., 1:5], *jnp.split(x, [2], 3), jnp.pad(x, [(0, 0)] * 3 + [(3, 0)])], X)
-    assert [channel for _, _, channel in marks._cuts] == [1, 5, 2, 6, 3, 0]
+    def function(x):
+        return [x[..., 1:5], *jnp.split(x, [2], 3), jnp.pad(x, [(0, 0)] * 3 + [(3, 0)]), x.reshape(40, 2, 3)]
+
+    _, marks, _ = followed(function, X)
+    assert [channel for _, _, channel in marks._cuts] == [1, 5, 2, 6, 3, 0, 3]
 
 
 def test_channels_on_different_axes_do_not_fit():

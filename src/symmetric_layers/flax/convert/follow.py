@@ -6,7 +6,7 @@ every other one may be orbits.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from symmetric_layers.errors import SymmetryError
@@ -75,6 +75,7 @@ class Follower:
             source, axes = marks.sets.new(plain=True), len(var.aval.shape)
             marks.inputs.add(source)
             marks.put(var, Mark(source, axes - 1 if axes > 1 else None), "")
+            marks.still.put(var, frozenset([0] if axes else []))
         self._through(jaxpr)
         for place, var in enumerate(jaxpr.outvars):
             mark = marks.of(var)
@@ -147,7 +148,14 @@ class Follower:
             self._enter(eqn, eqn.params["name"])
         elif sort in INNER:
             self._inside(eqn)
-        elif sort in MOVES:
+        else:
+            self._marks.still.follow(eqn)
+            self._between(eqn, place)
+
+    def _between(self, eqn: Any, place: str) -> None:
+        """A step between layers."""
+        sort = eqn.primitive.name
+        if sort in MOVES:
             self._look(eqn, place)
             MOVES[sort](self._marks, eqn, place)
         elif sort in ALONE:
@@ -172,6 +180,8 @@ class Follower:
                 self.writes[name] = marks.sets.new(plain=not known or self._kept(name))
             mark = Mark(self.writes[name], len(answer.aval.shape) - 1)
         marks.put(answer, mark, place)
+        least = min(len(picture.aval.shape), len(answer.aval.shape))
+        marks.still.put(answer, marks.still.of(picture) & frozenset(range(least - 1)))
         self._answers[name] = mark, len(answer.aval.shape)
 
     def _enter(self, eqn: Any, name: str) -> None:
@@ -181,14 +191,17 @@ class Follower:
         if mark is not None and name.endswith(FUNCTION):
             self.functions[name].sources.append(mark.source)
         self._marks.put(eqn.outvars[0], mark, name)
+        self._marks.still.copy(eqn.invars[0], eqn.outvars[0])
 
     def _inside(self, eqn: Any) -> None:
         marks, inner = self._marks, next(filter(None, map(_graph, eqn.params.values())))
         for var, seen in zip(eqn.invars, inner.invars, strict=True):
             marks.put(seen, marks.of(var), marks.place(var))
+            marks.still.copy(var, seen)
         self._through(inner)
         for var, found in zip(eqn.outvars, inner.outvars, strict=True):
             marks.put(var, marks.of(found), marks.place(found))
+            marks.still.copy(found, var)
 
     def _look(self, eqn: Any, place: str) -> None:
         """Notes what looks at more than one pixel: of functions, mirrors can be made if these lie otherwise there."""
@@ -198,14 +211,15 @@ class Follower:
             return
         if place in self.functions:
             self.functions[place].looks |= eqn.primitive.name not in ALIKE
-        elif crooked_along(eqn, shape, self._kind):
+        elif crooked_along(eqn, shape, self._kind, self._marks.still.of(var)):
             self._marks.refuse(mark, crooked(place, eqn.primitive.name))
 
     def _combine(self, eqn: Any, place: str) -> None:
         """Arrays that are combined number by number: their channels belong together."""
         marks, shape = self._marks, eqn.outvars[0].aval.shape
         marked = [var for var in eqn.invars if marks.of(var) is not None]
-        known: list[Any] = [(var.aval.shape, marks.of(var)) for var in marked]
+        heads = frozenset[int]().union(*map(marks.still.heads, marked))
+        known: list[Any] = [(var.aval.shape, self._beside(marks.of(var), heads)) for var in marked]
         known.sort(key=lambda one: (one[1].dim is None or one[0][one[1].dim] != shape[one[1].dim], -math.prod(one[0])))
         lead, how = known[0][1], next((mark.lost for _, mark in known if mark.lost), "")
         for own, mark in known[1:]:
@@ -224,6 +238,13 @@ class Follower:
             marks.refuse(lead, weighty(place, how))
         for var in eqn.outvars:
             marks.put(var, marks.loses(lead, how) if how else lead, place)
+
+    def _beside(self, mark: Any, heads: Collection[int]) -> Mark:
+        """What is known of an array that is combined with others that have heads: a number for each of these is one."""
+        if mark.dim not in heads or mark.source not in self._variables.values():
+            return mark
+        self._marks.sets.make_plain(mark.source)
+        return Mark(mark.source, None)
 
     def _unknown(self, eqn: Any, place: str) -> None:
         """A step of which nothing is known: channels end there."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.flax.convert.still import Still
 from symmetric_layers.letters import orbit_size
 from symmetric_layers.sets import Mark, Sets
 
@@ -12,7 +13,7 @@ class Marks:
     """What is known of every array of a graph."""
 
     def __init__(self) -> None:
-        self.sets = Sets()
+        self.sets, self.still = Sets(), Still()
         self.inputs: set[int] = set()
         self._marks: dict[Any, Mark] = {}
         self._places: dict[Any, str] = {}
@@ -22,7 +23,7 @@ class Marks:
 
     def forget(self) -> None:
         """Another graph begins; what is known of sets stays known."""
-        self._marks, self._places = {}, {}
+        self._marks, self._places, self.still = {}, {}, Still()
 
     def of(self, var: Any) -> Mark | None:
         """What is known of an array."""

@@ -1,28 +1,15 @@
 """Where the channels are after each step that sends numbers elsewhere, or takes several together."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.products import product
+from symmetric_layers.flax.convert.reshapes import reshape
 from symmetric_layers.flax.convert.steps import WEIGHTS, weighty
 from symmetric_layers.sets import Mark
 
 Move = Callable[[Marks, Any, str], None]
-
-
-def _reshape(marks: Marks, eqn: Any, place: str) -> None:
-    (var, *_), (answer,) = eqn.invars, eqn.outvars
-    mark, old, new = marks.of(var), var.aval.shape, answer.aval.shape
-    if mark is None or mark.dim is None:
-        marks.put(answer, mark, place)
-        return
-    order = list(eqn.params["dimensions"] or range(len(old)))  # axes may change places before
-    dim, old = order.index(mark.dim), [old[axis] for axis in order]
-    before = math.prod(old[:dim])
-    fits = [axis for axis, size in enumerate(new) if size == old[dim] and math.prod(new[:axis]) == before]
-    marks.put(answer, mark._replace(dim=fits[-1]) if fits else marks.loses(mark, "reshape"), place)
 
 
 def _broadcast(marks: Marks, eqn: Any, place: str) -> None:
@@ -191,7 +178,7 @@ _WINDOWED = _untouched(lambda eqn, dim: eqn.params["window_dimensions"][dim] != 
 _CUMULATED, _ORDERED = _along("axis"), _along("dimension")
 
 MOVES: dict[str, Move] = {
-    "reshape": _reshape, "broadcast_in_dim": _broadcast, "transpose": _transpose, "squeeze": _squeeze,
+    "reshape": reshape, "broadcast_in_dim": _broadcast, "transpose": _transpose, "squeeze": _squeeze,
     "slice": _slice, "split": _split, "concatenate": _concatenate, "stack": _stack, "gather": _gather,
     "dot_general": product, "conv_general_dilated": _convolve, "sort": _ORDERED, "top_k": _top,
     "rev": _untouched(lambda eqn, dim: dim in eqn.params["dimensions"]),

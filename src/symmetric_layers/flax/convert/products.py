@@ -4,6 +4,7 @@ from typing import Any
 
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.steps import WEIGHTS, lost, weighty
+from symmetric_layers.flax.convert.still import sides
 from symmetric_layers.sets import Mark
 
 
@@ -50,12 +51,5 @@ def _of_one(marks: Marks, eqn: Any, place: str, side: int) -> Mark:
 
 
 def _axes(eqn: Any) -> list[tuple[int, int]]:
-    """Which axis of which side every axis of the answer is: those that both have, then what each has alone."""
-    inner, batch = eqn.params["dimension_numbers"]
-    free = [
-        (side, axis)
-        for side, var in enumerate(eqn.invars)
-        for axis in range(len(var.aval.shape))
-        if axis not in (*inner[side], *batch[side])
-    ]
-    return [*((0, axis) for axis in batch[0]), *free]
+    """Which axis of which side every axis of the answer is."""
+    return [(1, right) if left is None else (0, left) for left, right in sides(eqn)]

@@ -1,6 +1,6 @@
 """What the steps between layers are called in JAX, and the sentences about those that orbits cannot go through."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from symmetric_layers.errors import SymmetryError
@@ -41,10 +41,10 @@ def usual(sort: str) -> str:
     return _USUAL.get(sort, sort)
 
 
-def crooked_along(eqn: Any, shape: Sequence[int], kind: str) -> bool:
-    """Whether a step lies otherwise in the mirror, on pictures whose channels stand last."""
+def crooked_along(eqn: Any, shape: Sequence[int], kind: str, still: Collection[int] = ()) -> bool:
+    """Whether a step lies otherwise in the mirror, on pictures whose channels stand last; still axes do not mirror."""
     sides = _sides(eqn, shape)
-    letters = {len(shape) - 2 - LETTERS.index(letter) for letter in kind}
+    letters = {len(shape) - 2 - LETTERS.index(letter) for letter in kind} - set(still)
     return any(axis in letters and before != after for axis, (before, after) in enumerate(sides))
 
 
