@@ -29,7 +29,7 @@ class Digits(nn.Module):
 
 def vgg(rank, size):
     conv, pool = getattr(nn, f"Conv{rank}d"), getattr(nn, f"AdaptiveAvgPool{rank}d")
-    features = [conv(1, 8, 3, 1, 1), nn.ReLU(), conv(8, 8, 3, 2, 1), nn.ReLU(), pool(size)]
+    features = [conv(1, 8, 3, 1, 1), nn.ELU(), conv(8, 8, 3, 2, 1), nn.ELU(), pool(size)]
     return nn.Sequential(*features, nn.Flatten(), nn.Linear(8 * size**rank, 16), nn.ELU(), nn.Linear(16, 3))
 
 

@@ -1,12 +1,22 @@
 """What `equivariant` follows of what people write between layers, and what it makes of few channels."""
 
+import copy
+import warnings
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from symmetric_layers import SymmetryError
-from symmetric_layers.torch import InvariantConv2d, SymmetricConv2d, equivariance_error, equivariant, symmetrize
+from symmetric_layers.torch import (
+    InvariantConv2d,
+    SymmetricConv2d,
+    desymmetrize,
+    equivariance_error,
+    equivariant,
+    symmetrize,
+)
 
 PICTURE = torch.randn(2, 3, 8, 8)
 
@@ -100,5 +110,73 @@ def test_few_channels_that_meet_orbits_are_refused():
             super().__init__(lambda m, x, y: torch.cat([y, m.few(y)], 1), nn.Conv2d(9, 2, 1))
             self.few = nn.Conv2d(8, 1, 1)
 
-    with pytest.raises(SymmetryError, match="'last' cannot be converted. in_symmetry: 'h': 9 does not fit 9"):
+    with pytest.raises(SymmetryError, match=r"'last' cannot be converted\. in_symmetry: 'h': 9 does not fit 9"):
         equivariant(Joined(), "h", example=PICTURE)
+
+
+def test_what_is_kept_and_breaks_the_law_warns_where_nobody_is_told():
+    model = Between(lambda m, x, y: m.middle(y))
+    with pytest.warns(
+        UserWarning, match=r"With 'middle' ordinary, the network breaks the law: .* Pass report= to"
+    ) as got:
+        equivariant(model, "h", example=PICTURE, keep=["middle"])
+    assert got[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        equivariant(model, "h", example=PICTURE, keep=["middle"], report=lambda told: None)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("compiled", [torch.compile, lambda m: torch.jit.trace(m, PICTURE), torch.jit.script])
+def test_compiled_models_are_refused_in_a_sentence(compiled):
+    model = compiled(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1)))
+    for convert in (lambda: equivariant(model, "h", example=PICTURE), lambda: symmetrize(model, {"h": 8})):
+        with pytest.raises(SymmetryError, match=r"is compiled\. Expected modules as they were written\. Convert the"):
+            convert()
+
+
+class Frozen(nn.Module):
+    """A batch norm that is not trained, as detectors have it: its numbers are buffers."""
+
+    def __init__(self, channels):
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(channels) + 0.5)
+
+    def forward(self, x):
+        scale = self.weight / (self.running_var + 1e-5).sqrt()
+        return x * scale[:, None, None] + (self.bias - self.running_mean * scale)[:, None, None]
+
+
+class NormAct(nn.BatchNorm2d):
+    """A batch norm with an activation behind it, written anew."""
+
+    def forward(self, x):
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        means = (self.running_mean, self.running_var)
+        return F.relu(F.batch_norm(x, *means, self.weight, self.bias, self.training, self.momentum, self.eps))
+
+
+@pytest.mark.parametrize("norm", [Frozen, NormAct])
+def test_buffers_that_know_channels_are_shared_within_orbits(norm):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), norm(8), nn.Conv2d(8, 2, 1))
+    twin = obeys(model, axes="hv")
+    assert twin.state_dict().keys() == model.state_dict().keys()
+    assert torch.equal(twin[1].running_mean, model[1].running_mean[::4])
+    assert twin[1].running_var.shape == (2,)
+    plain = desymmetrize(twin.eval(), PICTURE)
+    torch.testing.assert_close(plain(PICTURE), twin(PICTURE))
+    assert plain[1].running_mean.shape == (8,)
+
+
+def test_statistics_that_are_gathered_are_gathered_by_orbits():
+    twin = equivariant(nn.Sequential(nn.Conv2d(3, 8, 3), NormAct(8), nn.Conv2d(8, 2, 1)), "h", example=PICTURE).train()
+    seen = []
+    twin[0].register_forward_hook(lambda module, args, answer: seen.append(answer))
+    twin(PICTURE)
+    means = seen[0].mean((0, 2, 3)).view(4, 2).mean(1)
+    torch.testing.assert_close(twin[1].running_mean, 0.1 * means)
+    assert twin[1].num_batches_tracked == 1
+    again = copy.deepcopy(twin).eval()
+    assert torch.equal(again(PICTURE), twin.eval()(PICTURE))

@@ -35,8 +35,8 @@ CLOSED = "Put a convolution between the input and the concatenation, or keep tha
 REFUSED = {
     "flatten": (
         Around(lambda model, x, y: y.flatten(1), nn.BatchNorm1d(8 * 81)),
-        "model: 'last', a BatchNorm1d, reads channels that 'flatten' has mixed with positions. Expected channels alone. "
-        "Pool over all positions first (nn.AdaptiveAvgPool2d(1)), or keep that part ordinary with keep.",
+        "model: 'last', a BatchNorm1d, reads channels that 'flatten' has mixed with positions. Expected channels "
+        "alone. Pool over all positions first (nn.AdaptiveAvgPool2d(1)), or keep that part ordinary with keep.",
     ),
     "positions": (
         Around(lambda model, x, y: y + model.place),

@@ -55,6 +55,7 @@ class Follower(TorchFunctionMode):
         self._stack = [""]
         self._muted = 0
         self._inputs: set[int] = set()
+        self._raw: set[int] = set()  # parameters and buffers that know channels
         self._made: dict[int, int] = {}  # by set: how many channels a layer made
 
     def follow(self, example: Any) -> None:
@@ -92,12 +93,13 @@ class Follower(TorchFunctionMode):
             )
 
     def make_plain_below(self, size: int) -> list[str]:
-        """Layers that make fewer channels than an orbit has, all that meet: these are plain. Gives their names."""
+        """Makes channels plain that are fewer than this, where others are as many; gives the layers that make them."""
         most: dict[int, int] = {}
         for source, made in self._made.items():
             root = self.sets.find(source)
-            most[root] = max(made, most.get(root, 0))
-        few = {root for root, made in most.items() if made < size and not self.sets.is_plain(root)}
+            if not self.sets.is_plain(root):
+                most[root] = max(made, most.get(root, 0))
+        few = {root for root, made in most.items() if made < size} if max(most.values(), default=0) >= size else set()
         for root in few:
             self.sets.make_plain(root)
         return [name for name, source in self.writes.items() if self.sets.find(source) in few]
@@ -126,16 +128,20 @@ class Follower(TorchFunctionMode):
         return answer
 
     def _mark_parameters(self) -> None:
+        """Marks what other modules weigh channels with, and the numbers per channel that they keep in buffers."""
         for name, module in self._model.named_modules():
             if _known(module):
                 continue
-            for key, parameter in module.named_parameters(recurse=False):
-                long = [axis for axis, size in enumerate(parameter.shape) if size > 1]
-                if len(long) > 1:
-                    _set(parameter, Mark(self.sets.new(), None, f"{name}.{key}".lstrip(".")))
-                elif long:
+            for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
+                if tensor is None or not tensor.is_floating_point():
+                    continue
+                long = [axis for axis, size in enumerate(tensor.shape) if size > 1]
+                if len(long) > 1 and isinstance(tensor, nn.Parameter):
+                    _set(tensor, Mark(self.sets.new(), None, f"{name}.{key}".lstrip(".")))
+                elif len(long) == 1:
                     source, _ = self.parameters.setdefault((name, key), (self.sets.new(), long[0]))
-                    _set(parameter, Mark(source, long[0]))
+                    _set(tensor, Mark(source, long[0]))
+                    self._raw.add(id(tensor))
 
     def _enter(self, name: str) -> Callable[..., None]:
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -197,7 +203,7 @@ class Follower(TorchFunctionMode):
             self._concatenate(name, args, kwargs, inputs, outputs[0])
         elif name == "glu":  # halves of the channels gate each other, or of the positions
             _set(outputs[0], inputs[0][1])
-        elif name in _PRODUCTS and _are_matrices(args) and not any(_raw(tensor) for tensor, _ in inputs):
+        elif name in _PRODUCTS and _are_matrices(args) and not any(self._is_raw(tensor) for tensor, _ in inputs):
             self._multiply(name, [value for _, value in tensors((args, kwargs))][:3], outputs[0])
         elif name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], Tensor)):
             self._reduce(name, args, kwargs, inputs[0], outputs)
@@ -286,13 +292,16 @@ class Follower(TorchFunctionMode):
         else:
             _set(output, Mark(self._together(one, other), None, name))
 
+    def _is_raw(self, tensor: Tensor) -> bool:
+        return isinstance(tensor, nn.Parameter) or id(tensor) in self._raw
+
     def _together(self, one: Mark, other: Mark) -> int:
         self.sets.join(one.source, other.source)
         return one.source
 
     def _combine(self, name: str, inputs: Any, outputs: list[Tensor]) -> None:
         """Functions that treat channel by channel; of others the channels are lost."""
-        tensor, mark = max(inputs, key=lambda one: (one[1].dim is not None, not _raw(one[0]), one[0].numel()))
+        tensor, mark = max(inputs, key=lambda one: (one[1].dim is not None, not self._is_raw(one[0]), one[0].numel()))
         kept = self._kept(self._stack[-1])
         if name in _WEIGHED and not kept and any(isinstance(other, nn.Parameter) for other, _ in inputs):
             raise SymmetryError(
@@ -364,10 +373,6 @@ def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:
 def _are_matrices(args: Any) -> bool:
     """Whether nothing that is multiplied is a line of numbers."""
     return all(value.dim() > 1 for value in args if isinstance(value, Tensor))
-
-
-def _raw(tensor: Tensor) -> bool:
-    return isinstance(tensor, nn.Parameter)
 
 
 def _set(tensor: Tensor, mark: Mark) -> None:

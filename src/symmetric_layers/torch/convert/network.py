@@ -1,5 +1,6 @@
 """Networks of ordinary layers become networks that obey the law."""
 
+import warnings
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
@@ -11,7 +12,13 @@ from symmetric_layers.letters import canonical_kind, orbit_size
 from symmetric_layers.start import Start, check_start, too_wide
 from symmetric_layers.torch.answers import call, mapped, tensors
 from symmetric_layers.torch.convert.follow import Follower
-from symmetric_layers.torch.convert.measure import law_error, refuse_breach, refuse_other_than_average, run_once
+from symmetric_layers.torch.convert.measure import (
+    ALLOWED,
+    law_error,
+    refuse_breach,
+    refuse_other_than_average,
+    run_once,
+)
 from symmetric_layers.torch.convert.parts import spreads_of
 from symmetric_layers.torch.convert.surgeon import Surgeon, inside
 from symmetric_layers.torch.convert.surgery import (
@@ -69,8 +76,8 @@ def equivariant(
         init: `'own'`: each orbit starts from the numbers that stood where its representative stands. `'average'`: the
             network starts as the average of the old one over all mirrored inputs (what test-time augmentation
             computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
-        keep: names of modules that stay ordinary. The result is then handed back whatever it measures, and `report`
-            is told.
+        keep: names of modules that stay ordinary. The result is then handed back whatever it measures: `report` is
+            told, and a warning given where there is none and the law is broken.
         measure: False hands the result back unmeasured. Measuring takes two forward passes in double precision, and
             two more for each letter; convolutions that are asked the same in both modes are computed once.
         inplace, optimizer, report: as in `symmetrize`.
@@ -99,7 +106,7 @@ def equivariant(
     yes_or_no("measure", measure)
     check_start(width, init, kind)
     follower = _followed(model, example, kept)
-    few = follower.make_plain_below(orbit_size(kind))
+    few = follower.make_plain_below(-(-orbit_size(kind) // (1 if width == "parameters" else int(width))))
 
     def make(one: nn.Module, start: Start) -> Surgeon:
         return Surgeon(one, kind, follower, kept, start)
@@ -116,8 +123,15 @@ def equivariant(
         refuse_other_than_average(model, trial, example, kind)
     if kept and measure:
         worst = max(found.worst for found in law_error(trial, example, kind).values())
+        ordinary = f"With {', '.join(map(repr, kept))} ordinary, "
         if report is not None:
-            report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
+            report(f"{ordinary}the largest relative deviation is {worst:.1e}.")
+        elif worst > ALLOWED:
+            warnings.warn(
+                f"{ordinary}the network breaks the law: the largest relative deviation is {worst:.1e}. "
+                "Pass report= to read this instead of being warned.",
+                stacklevel=2,
+            )
     elif measure:
         refuse_breach(trial, example, kind)
     result = surgeon.operate() if inplace else trial

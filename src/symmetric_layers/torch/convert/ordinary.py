@@ -97,10 +97,12 @@ def desymmetrize(
     shared = [(module, found) for module in target.modules() for found in spreads_of(module)]
     result = exchange_modules(target, new)
     for module, found in shared:
-        old = module._parameters[found.name]
         full = found.full(module)
         found.remove(module)
-        numbers.put(module, found.name, old, full)
+        if found.name in module._buffers:
+            module._buffers[found.name] = full
+        else:
+            numbers.put(module, found.name, module._parameters[found.name], full)
     result = _without_ours(result, sizes)
     renew(optimizer, before, result)
     tell_of_hooks(result, names, report)

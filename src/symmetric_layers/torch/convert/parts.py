@@ -68,19 +68,25 @@ class SymmetricLinear(nn.Linear):
 class Spread:
     """Hooks that show a module one number per channel where it stores one per orbit.
 
-    While its `forward` runs, the module finds the full parameter under its name; at all other times, and in every
-    checkpoint, the name means what is stored. No class is made up, so that pickling and copying work.
+    While its `forward` runs, the module finds the full parameter (or buffer) under its name; at all other times, and in
+    every checkpoint, the name means what is stored. What a `forward` gathers in a buffer while it trains is kept as the
+    mean over every orbit. No class is made up, so that pickling and copying work.
     """
 
     def __init__(self, name: str, arranged: Plan, dim: int) -> None:
         self.name, self.plan, self.dim = name, arranged, dim
 
     def full(self, module: nn.Module) -> Tensor:
-        """The parameter with one entry per channel."""
-        stored = module._parameters[self.name]
+        """The parameter or buffer with one entry per channel."""
+        stored = self.stored(module)
+        return spread(stored, self.plan, self.dim - stored.dim())
+
+    def stored(self, module: nn.Module) -> Tensor:
+        """The same as it is stored."""
+        stored = module._parameters.get(self.name, module._buffers.get(self.name))
         if stored is None:
             raise AttributeError(f"{type(module).__name__} has lost its {self.name!r}")
-        return spread(stored, self.plan, self.dim - stored.dim())
+        return stored
 
     def before(self, module: nn.Module, args: Any) -> None:
         """Shows the full parameter."""
@@ -88,7 +94,11 @@ class Spread:
 
     def after(self, module: nn.Module, args: Any, answer: Any) -> None:
         """Hides it again."""
-        vars(module).pop(self.name, None)
+        full = vars(module).pop(self.name, None)
+        if full is not None and module.training and self.name in module._buffers:
+            with torch.no_grad():
+                stored = self.stored(module)
+                stored.copy_(full.unflatten(self.dim, (stored.shape[self.dim], -1)).mean(self.dim + 1))
 
     def install(self, module: nn.Module) -> None:
         """Puts the hooks in place."""

@@ -52,7 +52,10 @@ class Surgeon:
                 new[id(module)], self.names[id(made)] = made, name
         shared = list(self._shared())
         for module, key, spread, values in shared:
-            self._numbers.put(module, key, module._parameters[key], values)
+            if key in module._buffers:
+                module._buffers[key] = values
+            else:
+                self._numbers.put(module, key, module._parameters[key], values)
             spread.install(module)
         for module in self._model.modules():
             if _pads_itself(module) and any(id(child) in new for child in module.children()):
@@ -150,12 +153,12 @@ class Surgeon:
         return orbit_norm(norm, host, whole, self._numbers, self._start)
 
     def _shared(self) -> Any:
-        """The parameters outside layers that meet orbits: module, name, hooks, stored values."""
+        """The parameters and buffers outside layers that meet orbits: module, name, hooks, stored values."""
         modules = dict(self._model.named_modules())
         for (name, key), (source, axis) in self._follower.parameters.items():
             if self._follower.sets.is_plain(source) or inside(name, self._kept):
                 continue
-            parameter = modules[name]._parameters[key]
+            parameter = modules[name]._parameters.get(key, modules[name]._buffers.get(key))
             if parameter is None or not self._follower.meets(source):
                 continue
             channels = parameter.shape[axis]

@@ -42,6 +42,16 @@ def no_module(model: Any) -> None:
         raise SymmetryError(
             f"model: {type(model).__name__!r} is no module. Expected an nn.Module. Pass the network itself."
         )
+    compiled = next((type(one).__name__ for one in model.modules() if _is_compiled(one)), None)
+    if compiled is not None:
+        raise SymmetryError(
+            f"model: {compiled!r} is compiled. Expected modules as they were written. Convert the network before "
+            "torch.compile, torch.jit.script or torch.jit.trace, and compile the result."
+        )
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule) or "_orig_mod" in module._modules
 
 
 def is_ours(module: nn.Module) -> bool:
