@@ -261,9 +261,9 @@ def test_adapted_kernels_are_refused():
 
 
 def test_wrapped_layers_are_no_ordinary_ones():
-    wrapped = layers.TimeDistributed(ours.SymmetricConv2D(4, 3, symmetry={"h": 4}), name="each")
+    wrapped = layers.SpectralNormalization(ours.SymmetricConv2D(4, 3, symmetry={"h": 4}), name="each")
     with pytest.raises(SymmetryError) as refusal:
-        desymmetrize(keras.Sequential([layers.Input((4, 8, 8, 3)), wrapped]))
+        desymmetrize(keras.Sequential([layers.Input((8, 8, 3)), wrapped]))
     assert str(refusal.value) == (
         "model: 'each' wraps a layer of this package. Expected symmetric layers that stand by themselves. Take it out "
         "of the part that is converted."

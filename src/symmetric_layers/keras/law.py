@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.keras.channels import act, channel_axis, known_format
+from symmetric_layers.keras.channels import act, channel_axis, flip, known_format
 from symmetric_layers.letters import LETTERS, canonical_kind
 from symmetric_layers.letters import axes as axes_of
 from symmetric_layers.orbits import Plan, plan
@@ -37,8 +37,9 @@ def equivariance_error(
     """Measures how far a network is from the law: mirrored picture, mirrored answer.
 
     Outputs that are maps are mirrored, vectors and classes are compared as they are (what has one axis less than a map
-    may be either, a mask without channels or tokens: the smaller deviation counts); of channels that `symmetry`
-    arranges those are measured whose orbits know the letter. Statistics and random states are put back afterwards.
+    may be either, a mask without channels, tokens, or a picture of a film: the smaller deviation counts); of channels
+    that `symmetry` arranges those are measured whose orbits know the letter. Statistics and random states are put back
+    afterwards.
 
     Equivalent to: `ops.max(ops.abs(model(ops.flip(x, 2)) - ops.flip(model(x), 2)))` for `'h'` and one map.
 
@@ -106,6 +107,8 @@ def deviations(
             pairs = [[_known(one, outputs, letter, axis) for one in (expected, seen[name])]]
             if len(answer.shape) == rank - 1 and outputs is None:  # a map without channels, or tokens
                 pairs.append([ops.flip(answer, axes_of(letter)), seen[name]])
+                if rank > 4 and letter != LETTERS[-1]:  # or a picture of a whole film
+                    pairs.append([flip(answer, letter, axis), seen[name]])
             found.append(Deviation(letter, name, *min(difference(*pair) for pair in pairs)))
     return found
 

@@ -29,6 +29,17 @@ def lambda_of(old: Any, **instead: Any) -> Any:
     return layers.Lambda(old.function, old._output_shape, old.mask, old.arguments, **base)
 
 
+def widened(config: Any, dtype: str) -> Any:
+    """A config of layers in other layers, all of them computing in this type."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(widened(one, dtype) for one in config)
+    if not isinstance(config, dict):
+        return config
+    known = config.get("dtype")
+    floats = isinstance(known, dict) or (isinstance(known, str) and keras.backend.is_float_dtype(known))
+    return {key: dtype if key == "dtype" and floats else widened(value, dtype) for key, value in config.items()}
+
+
 def _is_own(value: Any) -> bool:
     """Whether something can be called, and is no activation or object of the host's."""
     place = getattr(value, "__module__", None) or ""  # of an object, that of its class

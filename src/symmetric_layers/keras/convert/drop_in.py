@@ -6,8 +6,8 @@ from typing import Any
 
 from symmetric_layers.counts import readable
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.keras.convert.kinds import CONVS, kind_of
-from symmetric_layers.keras.convert.made import Made, Orbits, conv
+from symmetric_layers.keras.convert.kinds import CONVS, each_of, kind_of
+from symmetric_layers.keras.convert.made import Made, Orbits, around, conv
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import layers_of, no_network, unreadable
 from symmetric_layers.letters import LETTERS
@@ -48,7 +48,8 @@ def symmetrize(
     no_network(model)
     readable(symmetry, len(LETTERS))
     names = {id(layer): name for name, layer in layers_of(model)}
-    chosen = [layer for name, layer in layers_of(model) if kind_of(layer, CONVS) and (not where or where(name, layer))]
+    found = [(name, each_of(layer)) for name, layer in layers_of(model)]
+    chosen = [layer for name, layer in found if kind_of(layer, CONVS) and (not where or where(name, layer))]
     if not chosen:
         raise SymmetryError(
             "model: no ordinary convolution is left in it. Expected Conv1D, 2D, 3D or transposed ones. "
@@ -57,11 +58,13 @@ def symmetrize(
     mine = {id(layer) for layer in chosen}
 
     def make(layer: Any) -> Made | None:
-        if id(layer) not in mine:
+        own = each_of(layer)
+        if id(own) not in mine:
             return None
-        unreadable(names[id(layer)], layer)
+        unreadable(names[id(layer)], own)
         try:
-            return conv(layer, Orbits(None, symmetry), "shared", Start())
+            new, fill = conv(own, Orbits(None, symmetry), "shared", Start())
+            return (new if own is layer else around(layer, new)), fill
         except SymmetryError as refusal:
             raise SymmetryError(f"model: {names[id(layer)]!r} cannot have this symmetry. {refusal}") from None
 

@@ -27,6 +27,7 @@ from symmetric_layers.keras.convert.kinds import (
     SEPARABLE,
     WEIGHS,
     axis_of,
+    each_of,
     is_vector,
     kind_of,
     pads_of,
@@ -122,12 +123,13 @@ class Follower:
         return walk(model, inputs, visit)
 
     def _note(self, operation: Any, name: str, kept: bool, given: list[Any], answers: list[Any], call: Any) -> None:
-        if isinstance(operation, keras.layers.Layer):
-            self.layers.setdefault(id(operation), (name, operation))
+        layer = each_of(operation)
+        if isinstance(layer, keras.layers.Layer):
+            self.layers.setdefault(id(layer), (name, layer))
         if kept:
-            self.kept.add(id(operation))
+            self.kept.add(id(layer))
         for tensor in given:
-            self._pad_is_read(None if kept else operation, tensor)
+            self._pad_is_read(None if kept else layer, tensor)
         if is_network(operation):
             self._enter(operation, name, kept, given, answers)
         elif kept:
@@ -166,30 +168,31 @@ class Follower:
             self._set(tensor, self._mark(seen))
 
     def _follow(self, operation: Any, name: str, given: list[Any], answers: list[Any], call: Any) -> None:
-        sort, first = type(operation).__name__, given[0]
-        if kind_of(operation, KNOWN) or isinstance(operation, WEIGHS):
+        layer, first = each_of(operation), given[0]
+        sort = type(layer).__name__
+        if kind_of(layer, KNOWN) or isinstance(layer, WEIGHS):
             self._meet(operation, name, first)
             for tensor in answers:
-                weighs = id(operation) in self.writes
+                weighs = id(layer) in self.writes
                 axis = axis_of(operation, len(tensor.shape))
-                self._set(tensor, Mark(self.writes[id(operation)], axis) if weighs else self._mark(first))
-        elif kind_of(operation, OPERATORS):
+                self._set(tensor, Mark(self.writes[id(layer)], axis) if weighs else self._mark(first))
+        elif kind_of(layer, OPERATORS):
             self._meet(operation, name, first)
             self._set(answers[0], self._mark(first))
-            if kind_of(operation, PADS) and any(before != after for before, after in pads_of(operation)):
-                self._padded[id(answers[0])] = operation
+            if kind_of(layer, PADS) and any(before != after for before, after in pads_of(layer)):
+                self._padded[id(answers[0])] = layer
         elif kind_of(operation, (keras.layers.Concatenate,)) or sort in ("Concatenate", "Stack"):
             self._concatenate(operation, name, given, answers[0])
         elif kind_of(operation, MERGES) or len(given) > 1:
             self._combine(operation, name, given, answers)
-        elif kind_of(operation, (*MOVES, *GLOBAL_POOLS)) or sort in MOVING | REDUCING:
+        elif kind_of(layer, (*MOVES, *GLOBAL_POOLS)) or sort in MOVING | REDUCING:
             self._move(operation, first, answers, call)
         else:
             self._alone(operation, name, first, answers)
 
-    def _meet(self, layer: Any, name: str, tensor: Any) -> None:
+    def _meet(self, operation: Any, name: str, tensor: Any) -> None:
         """Notes what a layer reads, and what no layer could read."""
-        mark, axis = self._mark(tensor), axis_of(layer, len(tensor.shape))
+        mark, axis, layer = self._mark(tensor), axis_of(operation, len(tensor.shape)), each_of(operation)
         if mark.lost or mark.dim not in (None, axis):
             self._faults.append((mark.source, _lost(name, layer, mark.lost or "an exchange of axes")))
         if isinstance(layer, WEIGHS) and not kind_of(layer, KNOWN):
@@ -241,8 +244,8 @@ class Follower:
         if getattr(operation, "weights", None):
             channels = None if mark.dim is None else tensor.shape[mark.dim]
             if channels and all(is_vector(weight.shape, channels) for weight in operation.weights):
-                self.vectors.add(id(operation))
-                self.reads.setdefault(id(operation), []).append(mark.source)
+                self.vectors.add(id(each_of(operation)))
+                self.reads.setdefault(id(each_of(operation)), []).append(mark.source)
             else:
                 self._faults.append((mark.source, _weighty(name, operation)))
         for answer in answers:
@@ -269,7 +272,7 @@ class Follower:
         except Exception:  # sizes that are open have another size here
             moved = [None] * len(answers)
         for answer, seen in zip(answers, moved, strict=True):
-            lost = Mark(mark.source, None, type(operation).__name__)
+            lost = Mark(mark.source, None, type(each_of(operation)).__name__)
             self._set(answer, lost if seen is None else self._found(ops.convert_to_numpy(seen), mark, operation))
 
     def _found(self, seen: Any, mark: Mark, operation: Any) -> Mark:
@@ -281,7 +284,7 @@ class Follower:
             return Mark(self.sets.new(plain=True), mark.dim if kept else None, mark.lost)
         line = seen[tuple(slice(None) if axis == varying[0] else 0 for axis in range(seen.ndim))]
         if len(varying) > 1 or not (line[1:] - line[:-1] == 1).all():
-            return Mark(mark.source, None, type(operation).__name__)
+            return Mark(mark.source, None, type(each_of(operation)).__name__)
         return Mark(mark.source, varying[0], mark.lost)
 
     def _mark(self, tensor: Any) -> Mark:

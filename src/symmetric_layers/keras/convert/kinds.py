@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras import layers
+from keras import Model, layers
 
 from symmetric_layers.keras.channels import channel_axis
 
@@ -43,6 +43,12 @@ REDUCING = {
 }  # fmt: skip
 
 
+def each_of(layer: Any) -> Any:
+    """The layer that a `TimeDistributed` calls for each moment; any other layer is itself."""
+    wraps = kind_of(layer, (layers.TimeDistributed,)) and not isinstance(layer.layer, (Model, layers.Wrapper))
+    return layer.layer if wraps else layer
+
+
 def kind_of(layer: Any, kinds: tuple[type, ...]) -> bool:
     """Whether a layer is one of these kinds, and no class of somebody's own."""
     return type(layer) in kinds
@@ -66,6 +72,8 @@ def is_vector(shape: Any, channels: int) -> bool:
 
 def axis_of(layer: Any, rank: int) -> int:
     """Which axis of a tensor with so many axes holds the channels of a layer."""
+    if each_of(layer) is not layer:
+        return axis_of(layer.layer, rank - 1) + 1
     if isinstance(layer, layers.Dense):
         return rank - 1
     if isinstance(layer, layers.PReLU):

@@ -12,8 +12,8 @@ import symmetric_layers.keras.invariant as invariant
 import symmetric_layers.keras.norm as norm
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.arranged import Symmetry
-from symmetric_layers.keras.convert.config import config_of, lambda_of
-from symmetric_layers.keras.convert.kinds import is_depthwise, kind_of, pads_of
+from symmetric_layers.keras.convert.config import config_of, lambda_of, widened
+from symmetric_layers.keras.convert.kinds import each_of, is_depthwise, kind_of, pads_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense, long_axis
 from symmetric_layers.keras.convert.walk import article
 from symmetric_layers.keras.mirrored import Mirrored
@@ -50,7 +50,11 @@ def again(old: Any, dtype: str | None = None, **instead: Any) -> Any:
     wider = {"dtype": dtype} if dtype else {}
     if kind_of(old, (layers.Lambda,)):
         return lambda_of(old, **wider)
+    if each_of(old) is not old:
+        return around(old, again(old.layer, dtype, **instead), dtype)
     config = {**config_of(old), **wider}
+    if dtype and isinstance(old, layers.Wrapper):
+        config = widened(config, dtype)
     config.update({name: value for name, value in instead.items() if name in config})
     more = {"safe_mode": False} if isinstance(old, layers.Lambda) else {}  # a function that lives here already
     try:
@@ -63,6 +67,11 @@ def again(old: Any, dtype: str | None = None, **instead: Any) -> Any:
         ) from error
     new.name = old.name
     return new
+
+
+def around(old: Any, new: Any, dtype: str | None = None) -> Any:
+    """A new layer that is called for each moment as an old one was."""
+    return layers.TimeDistributed(new, name=old.name, dtype=dtype or old.dtype_policy, trainable=old.trainable)
 
 
 def copied(old: Any) -> Made:

@@ -10,7 +10,7 @@ from symmetric_layers.keras.channels import channel_axis
 from symmetric_layers.keras.convert.average import refuse_other_than_average
 from symmetric_layers.keras.convert.drawn import labels_of, random_input, rank_of
 from symmetric_layers.keras.convert.follow import Follower
-from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, SEPARABLE
+from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, SEPARABLE, each_of
 from symmetric_layers.keras.convert.measure import (
     Report,
     law_error,
@@ -22,7 +22,7 @@ from symmetric_layers.keras.convert.measure import (
 )
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.surgeon import Surgeon
-from symmetric_layers.keras.convert.walk import data_format_of, is_ours, layers_of, no_network
+from symmetric_layers.keras.convert.walk import article, data_format_of, is_ours, layers_of, no_network
 from symmetric_layers.keras.convert.width import as_many_weights
 from symmetric_layers.letters import canonical_kind, orbit_size
 from symmetric_layers.start import Start, check_start, too_wide
@@ -154,7 +154,15 @@ def _check(model: Any, kept: list[str]) -> None:
             f"model: {ours!r} is a layer of this package already. Expected a network of ordinary layers. "
             "Convert the network that it was made from."
         )
-    if not any(isinstance(layer, (*CONVS, *DEPTHWISE, *SEPARABLE)) for _, layer in found):
+    convs = (*CONVS, *DEPTHWISE, *SEPARABLE)
+    if not any(isinstance(each_of(layer), convs) for _, layer in found):
+        for name, layer in found:
+            if any(isinstance(one, convs) for one in layer._flatten_layers()):
+                raise SymmetryError(
+                    f"model: its convolutions are inside {name!r}, {article(layer)}. Expected convolutions that stand "
+                    "in its graph by themselves. Write that part with layers of Keras, as a functional model, or alone "
+                    "in a TimeDistributed."
+                )
         raise SymmetryError(
             "model: no convolution is in it. Expected Conv1D, 2D, 3D or transposed ones. Pass a model that has some."
         )

@@ -10,8 +10,8 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import expand_bias, spread
 from symmetric_layers.keras.convert.config import config_of
 from symmetric_layers.keras.convert.grids import Axis, axis_of, axis_of_transposed, placed
-from symmetric_layers.keras.convert.kinds import CONVS, NORMS, pads_of
-from symmetric_layers.keras.convert.made import Made, copied, made_of
+from symmetric_layers.keras.convert.kinds import CONVS, NORMS, each_of, pads_of
+from symmetric_layers.keras.convert.made import Made, around, copied, made_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import article, is_ours, layers_of, no_network
@@ -59,12 +59,21 @@ def desymmetrize(model: Any) -> Any:
             "model: no layer of this package is in it. Expected symmetric layers. Nothing is left to be done."
         )
     for name, layer in layers_of(model):
-        if not is_ours(layer) and is_ours(_inside(layer)):
+        if not is_ours(layer) and is_ours(_inside(layer)) and each_of(layer) is layer:
             raise SymmetryError(
                 f"model: {name!r} wraps a layer of this package. Expected symmetric layers that stand by themselves. "
                 "Take it out of the part that is converted."
             )
-    return rebuilt(model, lambda layer: _ordinary(names[id(layer)], layer) if is_ours(layer) else None)
+
+    def make(layer: Any) -> Made | None:
+        own = each_of(layer)
+        if not is_ours(own):
+            return None
+        shape = layer.input.shape if own is layer else (layer.input.shape[0], *layer.input.shape[2:])
+        new, fill = _ordinary(names[id(layer)], own, shape)
+        return (new if own is layer else around(layer, new)), fill
+
+    return rebuilt(model, make)
 
 
 def _inside(layer: Any) -> Any:
@@ -72,11 +81,11 @@ def _inside(layer: Any) -> Any:
     return layer.layer if isinstance(layer, layers.Wrapper) else None
 
 
-def _ordinary(name: str, layer: Any) -> Made:
+def _ordinary(name: str, layer: Any, shape: Any) -> Made:
     if isinstance(layer, Mirrored):
-        return _operator(name, layer)
+        return _operator(name, layer, shape)
     if isinstance(layer, CONVS):
-        return _conv(name, layer)
+        return _conv(name, layer, shape)
     if issubclass(_host_of(layer), NORMS):
         values = ("gamma", "beta", "moving_mean", "moving_variance")
         return _host(layer, {value: lambda kept: expand_bias(kept, layer.plan) for value in values})
@@ -121,8 +130,8 @@ def _shared(layer: Any) -> Made:
     return new, fill
 
 
-def _conv(name: str, layer: Any) -> Made:
-    axes = _grid(name, layer)
+def _conv(name: str, layer: Any, shape: Any) -> Made:
+    axes = _grid(name, layer, shape)
     full_bias = getattr(layer, "full_bias", lambda: layer.bias)
     if all(axis.simple for axis in axes) and not hasattr(layer, "pads"):
         return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: full_bias()})
@@ -146,12 +155,12 @@ def _conv(name: str, layer: Any) -> Made:
     return made, fill
 
 
-def _grid(name: str, layer: Any) -> list[Axis]:
+def _grid(name: str, layer: Any, shape: Any) -> list[Axis]:
     """How one ordinary convolution covers the grids of a layer, along every axis."""
     rank = len(layer.kernel_size)
     kinds = layer.inputs.kinds if hasattr(layer, "inputs") else layer.plan.kinds
     lettered = {letter for kind in kinds for letter in kind}
-    sizes = layer._positions(layer.input)
+    sizes = layer._positions(keras.KerasTensor(shape))
     crooked = layer._crooked(sizes) if getattr(layer, "grid", "mirrored") == "mirrored" else ""
     pads = getattr(layer, "pads", ((0, 0),) * rank)
     found = []
@@ -181,9 +190,9 @@ def _room(layer: Any, axes: list[Axis]) -> Any:
     return getattr(layers, f"{sort}{rank}D")(sides[0] if rank == 1 else sides, **more)
 
 
-def _operator(name: str, layer: Any) -> Made:
+def _operator(name: str, layer: Any, shape: Any) -> Made:
     """A layer that is its own mirror image at these sizes."""
-    inner, shape = layer.layer, layer.input.shape
+    inner = layer.layer
     positions = shape[1:-1] if layer._axis() == -1 else shape[2:]
     if isinstance(inner, (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)):
         even = all(before == after for before, after in pads_of(inner))

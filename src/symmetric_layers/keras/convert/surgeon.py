@@ -14,6 +14,7 @@ from symmetric_layers.keras.convert.kinds import (
     OPERATORS,
     SEPARABLE,
     WEIGHS,
+    each_of,
     is_depthwise,
     kind_of,
 )
@@ -21,6 +22,7 @@ from symmetric_layers.keras.convert.made import (
     Made,
     Orbits,
     again,
+    around,
     conv,
     dense,
     depthwise,
@@ -46,11 +48,13 @@ class Surgeon:
 
     def made(self, layer: Any) -> Made | None:
         """What becomes of a layer; None where it stays."""
-        if id(layer) in self._follower.kept:
+        own = each_of(layer)
+        if id(own) in self._follower.kept:
             return None
-        name = self._follower.layers[id(layer)][0]
+        name = self._follower.layers[id(own)][0]
         try:
-            return self._form(name, layer)
+            made = self._form(name, own)
+            return made if made is None or own is layer else (around(layer, made[0]), made[1])
         except ValueError as refusal:
             if str(refusal).startswith("model:"):
                 raise

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.convert.kinds import each_of
 
 Visit = Callable[..., Any]  # an operation, and what it is called with: to symbolic answers
 
@@ -56,7 +57,7 @@ def layers_of(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def data_format_of(model: Any) -> str:
     """Where a model has the channels of its pictures: where the first layer that says so has them."""
-    formats = (getattr(layer, "data_format", None) for _, layer in layers_of(model))
+    formats = (getattr(each_of(layer), "data_format", None) for _, layer in layers_of(model))
     return next((one for one in formats if one), keras.config.image_data_format())
 
 
