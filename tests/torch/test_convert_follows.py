@@ -180,3 +180,47 @@ def test_statistics_that_are_gathered_are_gathered_by_orbits():
     assert twin[1].num_batches_tracked == 1
     again = copy.deepcopy(twin).eval()
     assert torch.equal(again(PICTURE), twin.eval()(PICTURE))
+
+
+def attention(model, x, y):
+    keys, maps = model.middle(y).flatten(2), y.flatten(2)
+    weights = torch.einsum("bcn,bcm->bnm", keys, maps).softmax(-1)
+    return torch.einsum("b n m, b c m -> b c n", weights, maps).unflatten(2, y.shape[2:])
+
+
+PRODUCTS = {
+    "attention": attention,
+    "heads": lambda m, x, y: torch.einsum(
+        "bhnm,bhdm->bhdn",
+        torch.einsum("bhdn,bhdm->bhnm", *[z.flatten(2).unflatten(1, (2, 4)) for z in (y, m.middle(y))]).softmax(-1),
+        y.flatten(2).unflatten(1, (2, 4)),
+    ).reshape(y.shape),
+    "gates": lambda m, x, y: torch.einsum("bchw,bc->bchw", y, m.middle(y).mean((2, 3))),
+    "sums over channels": lambda m, x, y: y * torch.einsum("bchw,bchw->bhw", y, m.middle(y))[:, None],
+    "a sum over one": lambda m, x, y: y * torch.einsum("bchw->bhw", y)[:, None],
+    "dots": lambda m, x, y: torch.einsum("...chw,...c->...chw", y, y.mean((2, 3))),
+    "no arrow": lambda m, x, y: y * torch.einsum("bchw,bchw", y, m.middle(y)),
+    "types": lambda m, x, y: m.middle(y) * torch.ones(1, dtype=torch.float16).to(y) * torch.ones(8).type_as(y),
+    "baddbmm": lambda m, x, y: torch.baddbmm(
+        torch.zeros(1, 1, 1, dtype=y.dtype), y.flatten(2), (y.flatten(2).mT @ m.middle(y).flatten(2)).softmax(-1)
+    ).reshape(y.shape),
+    "new zeros": lambda m, x, y: torch.cat([y[:, :4], y.new_zeros(2, 4, 8, 8)], 1) + y,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_are_followed(name):
+    obeys(Between(PRODUCTS[name]), axes="hv")
+
+
+def test_products_that_weigh_channels_are_refused():
+    matrix = torch.randn(8, 8)
+    for between in (
+        lambda m, x, y: torch.einsum("bchw,cd->bdhw", y, matrix.to(y)),
+        lambda m, x, y: torch.einsum("bchw,bdhw->bcd", y, y),
+    ):
+        with pytest.raises(SymmetryError, match="cannot be followed through 'einsum'"):
+            equivariant(Between(between), "h", example=PICTURE)
+    model = Between(lambda m, x, y: torch.einsum("bchw,dc->bdhw", y, m.middle.weight[:, :, 0, 0]))
+    with pytest.raises(SymmetryError, match=r"weighs channels with a parameter of its own|cannot be followed"):
+        equivariant(model, "h", example=PICTURE)

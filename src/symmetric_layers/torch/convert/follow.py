@@ -16,14 +16,15 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.sets import Mark, Sets
 from symmetric_layers.torch.answers import answered, call, tensors
 from symmetric_layers.torch.convert.banks import NORMS
+from symmetric_layers.torch.convert.marks import mark_of, set_mark
 from symmetric_layers.torch.convert.moves import (
     MOVES,
     found_in,
     is_turned,
     numbers_of,
     sizes_laid_out,
-    with_last_axes_exchanged,
 )
+from symmetric_layers.torch.convert.multiply import is_product, multiply
 from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
@@ -32,7 +33,6 @@ _REDUCTIONS = {
     "argmax", "argmin", "nanmean", "nansum",
 }  # fmt: skip
 _NORMED = {"batch_norm", "group_norm", "instance_norm", "layer_norm", "prelu", "rms_norm"}
-_PRODUCTS = {"matmul", "bmm", "__matmul__", "__rmatmul__", "scaled_dot_product_attention"}
 _WEIGHED = {
     "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul", "mm",
     "bmm", "addmm", "einsum", "__matmul__", "__rmatmul__", "multi_head_attention_forward", "bilinear",
@@ -66,7 +66,7 @@ class Follower(TorchFunctionMode):
             if tensor.is_floating_point() and tensor.dim() > 1:
                 source = self.sets.new(plain=True)
                 self._inputs.add(source)
-                _set(tensor, Mark(source, 1))
+                set_mark(tensor, Mark(source, 1))
         handles = []
         for module in self._model.modules():
             handles.append(module.register_forward_pre_hook(self._enter(names[id(module)]), with_kwargs=True))
@@ -137,10 +137,10 @@ class Follower(TorchFunctionMode):
                     continue
                 long = [axis for axis, size in enumerate(tensor.shape) if size > 1]
                 if len(long) > 1 and isinstance(tensor, nn.Parameter):
-                    _set(tensor, Mark(self.sets.new(), None, f"{name}.{key}".lstrip(".")))
+                    set_mark(tensor, Mark(self.sets.new(), None, f"{name}.{key}".lstrip(".")))
                 elif len(long) == 1:
                     source, _ = self.parameters.setdefault((name, key), (self.sets.new(), long[0]))
-                    _set(tensor, Mark(source, long[0]))
+                    set_mark(tensor, Mark(source, long[0]))
                     self._raw.add(id(tensor))
 
     def _enter(self, name: str) -> Callable[..., None]:
@@ -162,12 +162,12 @@ class Follower(TorchFunctionMode):
             for _, tensor in tensors(answer):
                 if name in self.writes:
                     dim = tensor.dim() - 1 if isinstance(module, nn.Linear) else 1
-                    _set(tensor, Mark(self.writes[name], dim))
+                    set_mark(tensor, Mark(self.writes[name], dim))
                     self._made[self.writes[name]] = max(tensor.shape[dim], self._made.get(self.writes[name], 0))
                 elif _known(module):
                     mark = next((mark_of(value) for _, value in tensors(args)), None)
                     if mark is not None:
-                        _set(tensor, mark)
+                        set_mark(tensor, mark)
                 mark = mark_of(tensor)
                 if mark is not None:
                     self.answers[name] = mark.source
@@ -195,16 +195,17 @@ class Follower(TorchFunctionMode):
     def _note(self, name: str, func: Any, args: Any, kwargs: Any, answer: Any) -> None:
         outputs = [tensor for _, tensor in tensors(answer)]
         inputs = [(tensor, mark) for tensor, mark in _marked((args, kwargs))]
-        if not inputs or not outputs:
+        typed = name in ("to", "type_as") and mark_of(args[0]) is None  # something else, of the same type
+        if not inputs or not outputs or name.startswith("new_") or typed:
             return
         if name in MOVES and args and inputs[0][0] is args[0] and (name != "__get__" or is_turned(args[0], outputs)):
             self._move(name, func, args, kwargs, inputs[0], outputs)
         elif name in ("cat", "concat", "concatenate", "stack"):
             self._concatenate(name, args, kwargs, inputs, outputs[0])
         elif name == "glu":  # halves of the channels gate each other, or of the positions
-            _set(outputs[0], inputs[0][1])
-        elif name in _PRODUCTS and _are_matrices(args) and not any(self._is_raw(tensor) for tensor, _ in inputs):
-            self._multiply(name, [value for _, value in tensors((args, kwargs))][:3], outputs[0])
+            set_mark(outputs[0], inputs[0][1])
+        elif is_product(name, args, [tensor for tensor, _ in inputs]):
+            multiply(self.sets, name, args, [value for _, value in tensors((args, kwargs))], outputs[0])
         elif name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], Tensor)):
             self._reduce(name, args, kwargs, inputs[0], outputs)
         else:
@@ -216,7 +217,7 @@ class Follower(TorchFunctionMode):
         if mark.dim is None or tensor.shape[mark.dim] == 1:
             for output in outputs:
                 flat = sizes_laid_out(tensor, mark, name, output)  # one channel has no number to be sent
-                _set(output, Mark(mark.source, mark.dim if output.dim() == tensor.dim() else None, mark.lost, flat))
+                set_mark(output, Mark(mark.source, mark.dim if output.dim() == tensor.dim() else None, mark.lost, flat))
             return
         numbers, count = numbers_of(tensor, mark.dim), tensor.shape[mark.dim]
         moved = func(*[numbers if value is tensor else value for value in args], **kwargs)
@@ -224,7 +225,7 @@ class Follower(TorchFunctionMode):
         for output, (_, seen) in zip(outputs, tensors(moved), strict=True):
             found = found_in(seen, mark, name, count, max(made, default=count))
             flat = sizes_laid_out(tensor, mark, name, seen) if found.lost else ()
-            _set(output, found._replace(flat=flat))
+            set_mark(output, found._replace(flat=flat))
 
     def _concatenate(self, name: str, args: Any, kwargs: Any, inputs: Any, output: Tensor) -> None:
         given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
@@ -239,65 +240,28 @@ class Follower(TorchFunctionMode):
         if name == "stack" and axis is not None and dim <= axis:
             axis += 1
         lost = next((mark.lost for _, mark in inputs if mark.lost), "")
-        _set(output, Mark(first.source, axis, lost))
+        set_mark(output, Mark(first.source, axis, lost))
 
     def _reduce(self, name: str, args: Any, kwargs: Any, given: Any, outputs: list[Tensor]) -> None:
         tensor, mark = given
         dims = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
         if dims is None or mark.dim is None:
             for output in outputs:
-                _set(output, Mark(self.sets.new(), None, mark.lost))
+                set_mark(output, Mark(self.sets.new(), None, mark.lost))
             return
         over = {dim % tensor.dim() for dim in ((dims,) if isinstance(dims, int) else dims)}
         kept = outputs[0].dim() == tensor.dim()
         axis = mark.dim if kept else mark.dim - sum(dim < mark.dim for dim in over)
         for output in outputs:
             if mark.dim in over and name.startswith("arg"):  # the number of a channel, which its mirror does not have
-                _set(output, Mark(mark.source, None, name))
+                set_mark(output, Mark(mark.source, None, name))
             elif mark.dim in over:  # what is left is one number for all channels
-                _set(output, Mark(self.sets.new(plain=True), axis if kept else None))
+                set_mark(output, Mark(self.sets.new(plain=True), axis if kept else None))
             else:
-                _set(output, Mark(mark.source, axis, mark.lost))
-
-    def _multiply(self, name: str, given: list[Tensor], output: Tensor) -> None:
-        """Products of pictures with pictures, as in attention: where channels meet channels, none are left."""
-        if name == "scaled_dot_product_attention":
-            query, key, value = given
-            given = [query, key.transpose(-1, -2)]
-            mark = mark_of(key)
-            if mark is not None:
-                _set(given[1], with_last_axes_exchanged(key, mark))
-            self._multiply("matmul", given, output)
-            weights = output.new_empty((*query.shape[:-1], key.shape[-2]))
-            _set(weights, mark_of(output) or Mark(self.sets.new(plain=True), None))
-            given = [weights, value]
-        one, other = (mark_of(tensor) or Mark(self.sets.new(plain=True), None) for tensor in given[:2])
-        dims = [
-            None if mark.dim is None else mark.dim - tensor.dim()
-            for mark, tensor in zip((one, other), given, strict=False)
-        ]
-        if one.lost or other.lost:
-            _set(output, Mark(self._together(one, other), None, one.lost or other.lost))
-        elif dims == [-1, -2]:  # summed over all channels
-            self._together(one, other)
-            _set(output, Mark(self.sets.new(plain=True), None))
-        elif dims[0] is None and dims[1] not in (None, -2):
-            _set(output, Mark(other.source, output.dim() + dims[1]))
-        elif dims[1] is None and dims[0] not in (None, -1):
-            _set(output, Mark(one.source, output.dim() + dims[0]))
-        elif dims[0] is not None and dims[0] == dims[1] and dims[0] < -2:  # channel by channel
-            _set(output, Mark(self._together(one, other), output.dim() + dims[0]))
-        elif dims == [None, None]:
-            _set(output, one)
-        else:
-            _set(output, Mark(self._together(one, other), None, name))
+                set_mark(output, Mark(mark.source, axis, mark.lost))
 
     def _is_raw(self, tensor: Tensor) -> bool:
         return isinstance(tensor, nn.Parameter) or id(tensor) in self._raw
-
-    def _together(self, one: Mark, other: Mark) -> int:
-        self.sets.join(one.source, other.source)
-        return one.source
 
     def _combine(self, name: str, inputs: Any, outputs: list[Tensor]) -> None:
         """Functions that treat channel by channel; of others the channels are lost."""
@@ -330,7 +294,7 @@ class Follower(TorchFunctionMode):
             same = same and output.shape[mark.dim] == tensor.shape[mark.dim]
             lost = Mark(mark.source, None, mark.lost or name or "a function")
             found = mark if same or mark.dim is None else lost
-            _set(output, found if output.shape == tensor.shape else found._replace(flat=()))
+            set_mark(output, found if output.shape == tensor.shape else found._replace(flat=()))
 
     def _positions(self, parameter: str, name: str) -> SymmetryError:
         return SymmetryError(
@@ -338,11 +302,6 @@ class Follower(TorchFunctionMode):
             f"position ({name}). Expected parameters that know channels alone. Leave these out, or keep that part "
             "ordinary with keep."
         )
-
-
-def mark_of(tensor: Tensor) -> Mark | None:
-    """The mark that a tensor carries."""
-    return getattr(tensor, "_channels_of", None)
 
 
 def _known(module: nn.Module) -> bool:
@@ -368,12 +327,3 @@ def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:
         mark = mark_of(tensor)
         if mark is not None:
             yield tensor, mark
-
-
-def _are_matrices(args: Any) -> bool:
-    """Whether nothing that is multiplied is a line of numbers."""
-    return all(value.dim() > 1 for value in args if isinstance(value, Tensor))
-
-
-def _set(tensor: Tensor, mark: Mark) -> None:
-    tensor._channels_of = mark  # type: ignore[attr-defined]

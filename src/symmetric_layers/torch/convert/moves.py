@@ -48,12 +48,6 @@ def sizes_laid_out(tensor: Tensor, mark: Mark, name: str, seen: Tensor) -> tuple
     return tuple(tensor.shape[2:]) if whole and seen.shape == (tensor.shape[0], line) else ()
 
 
-def with_last_axes_exchanged(tensor: Tensor, mark: Mark) -> Mark:
-    """The mark of a matrix, turned."""
-    last = tensor.dim() - 1
-    return mark._replace(dim={last: last - 1, last - 1: last}.get(mark.dim, mark.dim))  # type: ignore[arg-type]
-
-
 def is_turned(tensor: Tensor, outputs: list[Tensor]) -> bool:
     """Whether an attribute is the tensor with its axes exchanged, and no part of its numbers."""
     return any(output.dtype == tensor.dtype and output.shape != tensor.shape for output in outputs)
