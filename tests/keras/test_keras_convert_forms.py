@@ -49,35 +49,6 @@ def test_channels_may_come_first():
         [new.inputs[0], *new.layers[:3]]), pictures(new))  # fmt: skip
 
 
-def test_what_is_kept_is_ordinary_and_the_rest_obeys():
-    model = networks_keras.unet()
-    name = next(layer.name for layer in model.layers if isinstance(layer, layers.Conv2D) and layer.filters == 2)
-    told = []
-    new = equivariant(model, "hv", keep=[name], report=told.append)
-    assert type(new.get_layer(name)) is layers.Conv2D
-    assert sum(isinstance(layer, ours.SymmetricConv2D) for layer in new.layers) == 4
-    assert sum(isinstance(layer, ours.InvariantConv2D) for layer in new.layers) == 2
-    (sentence,) = told
-    assert sentence.startswith(f"With {name!r} ordinary, the largest relative deviation is ")
-    assert float(sentence.split()[-1].rstrip(".")) > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("keep", "sorts"),
-    [
-        ("inner", (layers.Conv2D, layers.Conv2D, layers.Conv2D)),
-        ("inner/last", (ours.SymmetricConv2D, ours.InvariantConv2D, layers.Conv2D)),
-        (["last"], (ours.SymmetricConv2D, ours.InvariantConv2D, layers.Conv2D)),
-    ],
-)
-def test_models_inside_and_layers_of_these_are_kept_by_name(keep, sorts):
-    convs = [layers.Conv2D(8, 3, padding="same"), layers.Conv2D(4, 1, name="last")]
-    inner = keras.Sequential([layers.Input((None, None, 8)), *convs], name="inner")
-    outer = [layers.Input((8, 9, 1)), layers.Conv2D(8, 3), inner, layers.GlobalAveragePooling2D(), layers.Dense(2)]
-    new = equivariant(keras.Sequential(outer), "h", keep=keep)
-    assert tuple(type(layer) for layer in [new.layers[0], *new.get_layer("inner").layers]) == sorts
-
-
 def built(shape, answer, dtype=None):
     x = layers.Input(shape, dtype=dtype)
     return keras.Model(x, answer(x))
@@ -274,13 +245,6 @@ def test_wrapped_layers_are_no_ordinary_ones():
 def test_examples_that_do_not_fit_are_refused(example):
     with pytest.raises(SymmetryError, match=r"example: .* does not fit the inputs"):
         equivariant(networks_keras.unet((None, None)), "h", example=example)
-
-
-@pytest.mark.parametrize("keep", [5, None, [3]])
-def test_what_is_kept_is_named(keep):
-    with pytest.raises(SymmetryError) as refusal:
-        equivariant(networks_keras.unet(), "h", keep=keep)
-    assert str(refusal.value) == (f"keep: {keep!r} holds no names. Expected names of layers, like ['head']. Pass such.")
 
 
 class Unsaid(layers.Layer):

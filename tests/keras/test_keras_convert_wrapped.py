@@ -68,7 +68,7 @@ def broken(model, x, letter):
     return np.abs(other - expected).max() / np.abs(one).max()
 
 
-@pytest.mark.parametrize(("name", "axes"), zip(FILMS, ["hv", "h", "hv", "h"], strict=False))
+@pytest.mark.parametrize(("name", "axes"), list(zip(FILMS, ["hv", "h", "hv", "h"], strict=False)))
 def test_what_is_called_for_each_moment_is_converted(name, axes, tmp_path):
     model = wild(FILMS[name]())
     new = wild(equivariant(model, axes))

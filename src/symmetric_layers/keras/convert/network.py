@@ -1,5 +1,6 @@
 """Networks of ordinary layers become networks that obey the law."""
 
+import warnings
 from collections.abc import Iterable
 from fractions import Fraction
 from itertools import accumulate
@@ -12,6 +13,7 @@ from symmetric_layers.keras.convert.drawn import labels_of, random_input, rank_o
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, SEPARABLE, each_of
 from symmetric_layers.keras.convert.measure import (
+    ALLOWED,
     Report,
     law_error,
     randomised,
@@ -20,7 +22,7 @@ from symmetric_layers.keras.convert.measure import (
     refuse_other_shapes,
     runs,
 )
-from symmetric_layers.keras.convert.rebuild import rebuilt
+from symmetric_layers.keras.convert.rebuild import outside, rebuilt
 from symmetric_layers.keras.convert.surgeon import Surgeon
 from symmetric_layers.keras.convert.walk import article, data_format_of, is_ours, layers_of, no_network
 from symmetric_layers.keras.convert.width import as_many_weights
@@ -69,7 +71,8 @@ def equivariant(
             computes), exactly; before the activations of its last layers, so that of classes the logits are averaged.
             That takes one orbit for every old channel: `width=2 ** len(axes)`.
         keep: names of layers (and of models inside the model) that stay ordinary. Channels that reach them are led
-            out of their orbits before. The result is then handed back whatever it measures, and `report` is told.
+            out of their orbits before. The result is then handed back whatever it measures, and `report` is told; a
+            warning says it where there is none and the law is broken.
         measure: False hands the result back unmeasured.
         report: is called with a sentence for whatever is worth knowing, as with `report=print`.
 
@@ -112,10 +115,9 @@ def equivariant(
     with runs(model):
         if init == "average":
             refuse_other_than_average(model, new, x, kind, axis)
-        if kept and measure and report is not None:
-            worst = law_error(randomised(new), x, kind, axis)
-            report(f"With {', '.join(map(repr, kept))} ordinary, the largest relative deviation is {worst:.1e}.")
-        elif measure and not kept:
+        if kept and measure:
+            _tell_what_it_costs(kept, law_error(randomised(new), x, kind, axis), report)
+        elif measure:
             refuse_breach(new, x, kind, axis, report, follower)
     if width == "parameters" and report is not None:
         counts = f"{new.count_params()} parameters, and {model.count_params()} before"
@@ -137,6 +139,19 @@ def _made(model: Any, surgeon: Surgeon, other: bool, width: int | str) -> Any:
             raise
         raise too_wide(width, str(error).strip().splitlines()[0].rstrip(".")) from error
     return new
+
+
+def _tell_what_it_costs(kept: list[str], worst: float, report: Report) -> None:
+    """Says how far a network with ordinary layers is from the law; by a warning where nobody reads."""
+    what = f"With {', '.join(map(repr, kept))} ordinary, the"
+    if report is not None:
+        report(f"{what} largest relative deviation is {worst:.1e}.")
+    elif worst > ALLOWED:
+        warnings.warn(
+            f"{what} network breaks the law: the largest relative deviation is {worst:.1e}. Pass report= to read this "
+            "instead of being warned.",
+            stacklevel=outside(),
+        )
 
 
 def _names(keep: Any) -> list[str]:

@@ -72,7 +72,7 @@ def _freeze(old: Any, new: Any) -> None:
 def _compile(old: Any, new: Any) -> None:
     """Compiles a new model like the old one, as far as configs can tell; says what is lost."""
     if type(new) is not type(old):
-        warnings.warn(f"model: the new one is a {type(new).__name__}, no {type(old).__name__}.", stacklevel=_outside())
+        warnings.warn(f"model: the new one is a {type(new).__name__}, no {type(old).__name__}.", stacklevel=outside())
     if not old.compiled:
         return
     try:
@@ -80,10 +80,10 @@ def _compile(old: Any, new: Any) -> None:
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         sentence = f"model: the new one is not compiled like the old one ({reason}). Compile it."
-        warnings.warn(sentence, stacklevel=_outside())
+        warnings.warn(sentence, stacklevel=outside())
 
 
-def _outside() -> int:
+def outside() -> int:
     """How many calls lie between a warning and the line of the user that it is about."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("symmetric_layers."):
