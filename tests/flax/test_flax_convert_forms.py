@@ -231,8 +231,6 @@ REFUSED = {
     "neighbours": (through(Call(lambda net, x: x * jnp.cumsum(x, -1))), "h", "followed through 'cumsum'"),
     "rolled": (through(Call(lambda net, x: jnp.roll(x, 1, -1))), "h", "cuts channels at 3, which tears orbits of 'h'"),
     "shuffled": (through(Call(lambda net, x: x[..., jnp.array([2, 0, 1, 3])])), "h", "followed through 'an index'"),
-    "attended": (through(nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))), "h",
-                 "'layers.1', MultiHeadAttention, has no form for orbits of channels"),
     "breach": (through(Call(lambda net, x: x * jnp.arange(9.0)[:, None])), "h", "the converted network breaks the law"),
     "training": (through(Call(lambda net, x: x if net.norm.use_running_average else x * jnp.arange(9.0)[:, None],
                               norm=nnx.BatchNorm(4, rngs=nnx.Rngs(0)))), "h", "in training mode, first at 'layers.2'"),
@@ -257,9 +255,8 @@ REFUSED = {
                  "'layers.1.scale', an array, has one number for each channel of an orbit. Expected an nnx.Param"),
     "cut": (through(Call(lambda net, x: jnp.concatenate([x[..., 2:], x[..., :2]], -1))), "hv",
             "'layers.1' cuts channels at 2, which tears orbits of 'hv' apart. Expected a multiple of 4"),
-    "attended from outside": (through(Call(lambda net, x: net.own(jnp.ones((1, 3, 4)), tokens(x)).mean((1, 2))[
-        :, None, None, None] * x, own=nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))), "h",
-        "'layers.1.own', MultiHeadAttention, has no form for orbits of channels"),
+    "einsum": (through(nnx.Einsum("bhwc,cd->bhwd", (4, 4), (4,), rngs=nnx.Rngs(0))), "h",
+               "'layers.1', Einsum, has no form for orbits of channels"),
     "whole numbers": (nnx.Sequential(lambda x: x * jnp.roll(x, 1, 2), conv(3, 4), conv(4, 2)), "h",
                       "the converted network breaks the law by"),
     "single precision": (nnx.Sequential(lambda x: jax.lax.mul(x, jnp.arange(1.0, 10.0, dtype=jnp.float32)[

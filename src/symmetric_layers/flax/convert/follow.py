@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.flax.convert.kinds import KNOWN, WEIGHS, is_layer
+from symmetric_layers.flax.convert.kinds import KNOWN, WEIGHS, axes_read, is_layer
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.moves import MOVES
 from symmetric_layers.flax.convert.operators import Calls
@@ -137,7 +137,7 @@ class Follower:
     def _through(self, jaxpr: Any) -> None:
         for eqn in jaxpr.eqns:
             known = [var for var in eqn.invars if self._marks.of(var) is not None]
-            if known:
+            if known or eqn.primitive.name == "layer":
                 self._step(eqn, next(filter(None, map(self._marks.place, known)), ""))
 
     def _step(self, eqn: Any, place: str) -> None:
@@ -165,10 +165,13 @@ class Follower:
 
     def _layer(self, eqn: Any, name: str, place: str) -> None:
         module, picture, (answer,) = self._modules[name], eqn.invars[0], eqn.outvars
-        marks, known, weighs = self._marks, host_of(module, KNOWN), host_of(module, WEIGHS)
-        mark = marks.of(picture) or marks.none()
-        if mark.lost or mark.dim not in (None, len(picture.aval.shape) - 1):
-            marks.refuse(mark, lost(name, type(module).__name__, mark.lost or "an exchange of axes"))
+        marks, rank, last = self._marks, len(picture.aval.shape), len(answer.aval.shape) - 1
+        read = axes_read(module, rank)
+        known, weighs = (host_of(module, hosts) if read else None for hosts in (KNOWN, WEIGHS))
+        mark, heads = marks.of(picture) or marks.none(), frozenset(range(rank - read, last)) if weighs else frozenset()
+        mixed = "" if marks.still.of(picture).issuperset(range(rank - read, rank - 1)) else "reshape"
+        if mark.lost or mixed or mark.dim not in (None, rank - 1):
+            marks.refuse(mark, lost(name, type(module).__name__, mark.lost or mixed or "an exchange of axes"))
         self.reads.setdefault(name, []).append(mark.source)
         self.channels[name] = picture.aval.shape[-1]
         for other in marks.known(eqn) if not known else ():
@@ -178,11 +181,10 @@ class Follower:
         if weighs or not known:
             if name not in self.writes:
                 self.writes[name] = marks.sets.new(plain=not known or self._kept(name))
-            mark = Mark(self.writes[name], len(answer.aval.shape) - 1)
+            mark = Mark(self.writes[name], last)
         marks.put(answer, mark, place)
-        least = min(len(picture.aval.shape), len(answer.aval.shape))
-        marks.still.put(answer, marks.still.of(picture) & frozenset(range(least - 1)))
-        self._answers[name] = mark, len(answer.aval.shape)
+        marks.still.put(answer, (marks.still.of(picture) & frozenset(range(min(rank - read, last)))) | heads, heads)
+        self._answers[name] = mark, last + 1
 
     def _enter(self, eqn: Any, name: str) -> None:
         mark = self._marks.of(eqn.invars[0])

@@ -1,5 +1,6 @@
 """Which layers of the host do what with channels."""
 
+import math
 from typing import Any
 
 from flax import nnx
@@ -8,11 +9,12 @@ from symmetric_layers.flax.convert.spied import host_of
 
 CONVS: tuple[type, ...] = (nnx.Conv, nnx.ConvTranspose)
 NORMS: tuple[type, ...] = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.InstanceNorm)
-WEIGHS: tuple[type, ...] = (*CONVS, nnx.Linear)  # layers that make channels of their own
+LINEARS: tuple[type, ...] = (nnx.Linear, nnx.LinearGeneral)
+WEIGHS: tuple[type, ...] = (*CONVS, *LINEARS)  # layers that make channels of their own
 KNOWN: tuple[type, ...] = (*WEIGHS, *NORMS)
 
 # whose weights are no numbers for each channel, and who have no form for orbits
-STRANGE: tuple[type, ...] = (nnx.LinearGeneral, nnx.Einsum, nnx.Embed, nnx.MultiHeadAttention)
+STRANGE: tuple[type, ...] = (nnx.Einsum, nnx.Embed)
 
 
 def is_layer(module: Any) -> bool:
@@ -28,3 +30,16 @@ def groups_of(layer: Any) -> int:
 def is_depthwise(layer: Any) -> bool:
     """Whether every channel of a convolution has one filter, which reads nothing else."""
     return groups_of(layer) == layer.in_features == layer.out_features > 1
+
+
+def outputs_of(layer: Any) -> int:
+    """How many channels a layer makes, in all its heads."""
+    return math.prod(layer.out_features) if isinstance(layer, nnx.LinearGeneral) else int(layer.out_features)
+
+
+def axes_read(layer: Any, rank: int) -> int:
+    """How many axes, the last ones, a layer reads as channels; none where it reads others."""
+    if not isinstance(layer, nnx.LinearGeneral):
+        return 1
+    last = [axis % rank for axis in layer.axis] == list(range(rank - len(layer.axis), rank))
+    return len(layer.axis) if last and not layer.batch_axis else 0

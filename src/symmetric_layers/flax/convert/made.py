@@ -3,6 +3,7 @@
 A layer becomes one of another class in its place: whatever it was made with, metadata of its variables among it, stays.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from flax import nnx
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import plan_of
 from symmetric_layers.flax.conv import SymmetricConv, SymmetricConvTranspose
+from symmetric_layers.flax.convert.general import OrbitLinearGeneral, SymmetricLinearGeneral
 from symmetric_layers.flax.convert.kinds import groups_of, is_depthwise
 from symmetric_layers.flax.convert.numbers import Numbers, taken
 from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
@@ -31,6 +33,8 @@ NORMS: dict[type, type] = {
     nnx.GroupNorm: OrbitGroupNorm,
     nnx.InstanceNorm: OrbitInstanceNorm,
 }
+
+_LINEARS: list[list[type]] = [[OrbitLinear, SymmetricLinear], [OrbitLinearGeneral, SymmetricLinearGeneral]]
 
 
 def conv(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, start: Start) -> None:
@@ -70,26 +74,28 @@ def invariant_conv(numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int |
 
 
 def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, start: Start) -> None:
-    """A linear layer between orbits, or one that leads out of them."""
-    if in_symmetry:
-        layer.in_features = start.wide(layer.in_features)
-    if symmetry:
-        layer.out_features = start.wide(layer.out_features)
-        bank = plan(symmetry, layer.out_features, len(LETTERS), 1, in_symmetry, layer.in_features)
-    else:
-        bank = plan_of(in_symmetry, layer.in_features)
+    """A linear layer between orbits, or one that leads out of them; of several heads each holds whole orbits."""
+    several = isinstance(layer, nnx.LinearGeneral)
+    ins, outs = (size if several else (size,) for size in (layer.in_features, layer.out_features))
+    ins = (*ins[:-1], start.wide(ins[-1])) if in_symmetry else ins
+    outs = (*outs[:-1], start.wide(outs[-1])) if symmetry else outs
+    layer.in_features, layer.out_features = (ins, outs) if several else (*ins, *outs)
+    read, made, into = math.prod(ins), math.prod(outs), -1 - len(outs)
+    bank = plan(symmetry, made, len(LETTERS), 1, in_symmetry, read) if symmetry else plan_of(in_symmetry, read)
+    firsts = tuple(first for first in bank.firsts if first < (outs if symmetry else ins)[-1])  # those of one head
     if start.is_fresh:
-        shape = (layer.in_features, bank.stored) if symmetry else (bank.stored, layer.out_features)
-        numbers.draw(layer.kernel, shape, -1, 1 if symmetry else start.size)
-        numbers.draw(layer.bias, shape[-1:])
+        ends = (*outs[:-1], len(firsts)) if symmetry else outs
+        shape, flat = (*ins, *ends) if symmetry else (*ins[:-1], len(firsts), *ends), (bank.stored, made)
+        numbers.draw(layer.kernel, shape, -1, 1 if symmetry else start.size, (read, bank.stored) if symmetry else flat)
+        numbers.draw(layer.bias, ends)
     elif start.average and not symmetry:
         numbers.share(layer.kernel, start.size)
     elif start.average and in_symmetry:
-        numbers.lead(layer.kernel, -2, start.size)
+        numbers.lead(layer.kernel, into, start.size)
     elif not start.average:
-        numbers.keep(layer.kernel, -1 if symmetry else -2, bank.firsts)
-        numbers.keep(layer.bias if symmetry else None, -1, bank.firsts)
-    become(layer, SymmetricLinear if symmetry else OrbitLinear)
+        numbers.keep(layer.kernel, -1 if symmetry else into, firsts)
+        numbers.keep(layer.bias if symmetry else None, -1, firsts)
+    become(layer, _LINEARS[several][bool(symmetry)])
     layer.plan = bank
 
 

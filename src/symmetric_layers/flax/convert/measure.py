@@ -28,6 +28,8 @@ def without_chance(model: nnx.Module) -> nnx.Module:
     for _, module in modules_of(model):
         if isinstance(module, nnx.Dropout):
             module.rate = 0.0
+        elif isinstance(module, nnx.MultiHeadAttention):
+            module.dropout_rate = 0.0
     return model
 
 

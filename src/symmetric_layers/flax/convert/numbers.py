@@ -32,10 +32,18 @@ class Numbers:
         """Divides by a number of members."""
         self._change(variable, ("shared", count), lambda values: values / count)
 
-    def draw(self, variable: Any, shape: Sequence[int], axis: int | None = None, members: int = 1) -> None:
+    def draw(
+        self,
+        variable: Any,
+        shape: Sequence[int],
+        axis: int | None = None,
+        members: int = 1,
+        flat: Sequence[int] | None = None,
+    ) -> None:
         """Draws other numbers, as the host does by itself: filters that stand on an axis, else zeros.
 
-        Filters of which one is stored for so many inputs have the variance of those that are written out.
+        Filters of which one is stored for so many inputs have the variance of those that are written out; those of
+        several heads are drawn in a row.
         """
 
         def drawn(values: Any) -> Any:
@@ -44,7 +52,8 @@ class Numbers:
             if axis is None or self._rngs is None:
                 return jnp.zeros(shape, values.dtype)
             draw = nnx.initializers.lecun_normal(*(-1, -2) if axis == -2 else (-2, -1))
-            return draw(self._rngs.params(), tuple(shape), values.dtype) / math.sqrt(members)
+            drawn = draw(self._rngs.params(), tuple(flat or shape), values.dtype)
+            return drawn.reshape(shape) / math.sqrt(members)
 
         self._change(variable, ("drawn", tuple(shape)), drawn)
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import spread
+from symmetric_layers.flax.convert.general import General
 from symmetric_layers.flax.convert.grids import Axis, axes_of, axes_of_transposed, placed
 from symmetric_layers.flax.convert.made import NORMS
 from symmetric_layers.flax.convert.measure import without_chance
@@ -126,6 +127,10 @@ def _ordinary(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
         numbers.put(layer.kernel, layer.full_kernel())
         numbers.put(layer.bias, bias)
         _host(layer, nnx.Linear, "plan")
+    elif isinstance(layer, General):
+        numbers.put(layer.kernel, layer.full_kernel())
+        numbers.put(layer.bias, layer.full_bias())
+        _host(layer, nnx.LinearGeneral, "plan")
     elif type(layer) in _HOSTS:
         for value in ("scale", "bias", "mean", "var"):
             variable = getattr(layer, value, None)

@@ -69,7 +69,8 @@ def _stands(runs: list[Run], old: Sequence[int], new: Sequence[int], dim: int) -
 def _keep(marks: Marks, answer: Any, runs: list[Run], known: tuple[int | None, set[int], set[int]]) -> None:
     """Notes the axes that no mirror moves."""
     dim, still, heads = known
-    after, split = {axis for axis, size in enumerate(answer.aval.shape) if size == 1}, set()
+    after = {axis for axis, size in enumerate(answer.aval.shape) if size == 1}
+    split: set[int] = set()
     for ours, theirs in runs:
         if still.issuperset(set(ours) - {dim}):
             after.update(theirs[:-1] if dim in ours else theirs)

@@ -7,7 +7,7 @@ from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.convert.follow import Follower
-from symmetric_layers.flax.convert.kinds import CONVS, NORMS, WEIGHS, groups_of, is_depthwise
+from symmetric_layers.flax.convert.kinds import CONVS, LINEARS, NORMS, WEIGHS, groups_of, is_depthwise, outputs_of
 from symmetric_layers.flax.convert.made import conv, invariant_conv, linear, orbit_norm, orbit_param
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
@@ -41,6 +41,9 @@ class Surgeon:
             if self._follower.are_orbits([source]):
                 self._shared(name, variables.get(name), dim)
         self._numbers.apply()
+        for _, module in modules_of(model) if self._start.width != 1 else ():
+            if isinstance(module, nnx.MultiHeadAttention):
+                _counted(module)
         return unreached
 
     def divisor(self, model: nnx.Module) -> int:
@@ -48,7 +51,7 @@ class Surgeon:
         counts = []
         for name, layer in modules_of(model):
             if name in self._follower.writes and host_of(layer, WEIGHS) and not self._follower.answers_plain(name):
-                counts.append(layer.out_features // self._banks(layer, self._follower.is_plain(name)))
+                counts.append(outputs_of(layer) // self._banks(layer, self._follower.is_plain(name)))
         return math.gcd(*counts) or 1
 
     def _mirrors(self, name: str) -> bool:
@@ -92,7 +95,7 @@ class Surgeon:
         if not plain:
             self._refuse_torn(name, layer, answers)
         symmetry = None if answers else self._whole(name, layer, plain)
-        if isinstance(layer, nnx.Linear):
+        if isinstance(layer, LINEARS):
             linear(self._numbers, layer, symmetry, None if plain else whole, self._start)
         elif answers:
             invariant_conv(self._numbers, layer, whole, self._start)
@@ -125,10 +128,12 @@ class Surgeon:
 
     def _whole(self, name: str, layer: Any, plain: bool) -> dict[str, int]:
         """The symmetry of all output channels."""
-        return self._start.whole(name, layer.out_features, self._kind, self._banks(layer, plain))
+        return self._start.whole(name, outputs_of(layer), self._kind, self._banks(layer, plain))
 
     def _banks(self, layer: Any, plain: bool) -> int:
         """How many banks of their own a layer has."""
+        if isinstance(layer, nnx.LinearGeneral):
+            return math.prod(layer.out_features[:-1])
         return 1 if isinstance(layer, nnx.Linear) or (is_depthwise(layer) and not plain) else groups_of(layer)
 
     def _refuse_pictures(self, name: str) -> None:
@@ -147,3 +152,11 @@ class Surgeon:
                 "nnx.Param. Use one, or keep that part ordinary with keep."
             )
         orbit_param(variable, self._kind, dim, self._start)
+
+
+def _counted(attention: Any) -> None:
+    """Tells attention how many channels its layers have now."""
+    (attention.in_features,), (attention.in_kv_features,) = attention.query.in_features, attention.key.in_features
+    heads, attention.head_dim = attention.query.out_features
+    attention.qkv_features = heads * attention.head_dim
+    (attention.out_features,) = attention.out.out_features
