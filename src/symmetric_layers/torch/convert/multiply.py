@@ -66,28 +66,28 @@ def _named(term: str, more: int) -> Axes:
 
 
 def _contract(sets: Sets, name: str, given: list[Tensor], terms: list[Axes], answer: Axes, output: Tensor) -> None:
-    marks = [mark_of(tensor) or Mark(sets.new(plain=True), None) for tensor in given]
-    lost = next((mark.lost for mark in marks if mark.lost), "")
-    counting = {term[mark.dim]: mark for term, mark in zip(terms, marks, strict=True) if mark.dim is not None}
-    for term, mark in zip(terms, marks, strict=True):
-        if mark.dim is not None:
-            sets.join(counting[term[mark.dim]].source, mark.source)
+    marks = [mark_of(tensor) for tensor in given]
+    known = [mark for mark in marks if mark is not None]
+    places = [
+        term[mark.dim] if mark is not None and mark.dim is not None else ""
+        for term, mark in zip(terms, marks, strict=True)
+    ]
+    counting = {place: mark for place, mark in zip(places, marks, strict=True) if place and mark is not None}
+    for place, mark in zip(places, marks, strict=True):
+        if place and mark is not None:
+            sets.join(counting[place].source, mark.source)
     left = [axis for axis in counting if axis in answer]
-    for axis in set(counting) - set(left):
-        carried = [
-            mark.dim is not None and term[mark.dim] == axis
-            for term, mark in zip(terms, marks, strict=True)
-            if axis in term
-        ]
-        lost = lost or ("" if all(carried) else name)
-    if lost or len(left) > 1:
-        joined = marks[0].source
-        for mark in marks[1:]:
-            sets.join(joined, mark.source)
-        set_mark(output, Mark(joined, None, lost or name))
+    weighed = [
+        axis
+        for axis in counting
+        if axis not in answer and any(axis in term and axis != place for term, place in zip(terms, places, strict=True))
+    ]
+    lost = next((mark.lost for mark in known if mark.lost), name if weighed or len(left) > 1 else "")
+    if lost:
+        for mark in known[1:]:
+            sets.join(known[0].source, mark.source)
+        set_mark(output, Mark(known[0].source, None, lost))
     elif left:
         set_mark(output, Mark(counting[left[0]].source, answer.index(left[0])))
-    elif counting:
-        set_mark(output, Mark(sets.new(plain=True), None))
-    else:
-        set_mark(output, Mark(marks[0].source, None))
+    elif known:
+        set_mark(output, Mark(sets.new(plain=True) if counting else known[0].source, None))
