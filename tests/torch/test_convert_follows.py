@@ -17,6 +17,7 @@ from symmetric_layers.torch import (
     equivariant,
     symmetrize,
 )
+from symmetric_layers.torch.convert.alone import MirroredModule
 
 PICTURE = torch.randn(2, 3, 8, 8)
 
@@ -224,3 +225,62 @@ def test_products_that_weigh_channels_are_refused():
     model = Between(lambda m, x, y: torch.einsum("bchw,dc->bdhw", y, m.middle.weight[:, :, 0, 0]))
     with pytest.raises(SymmetryError, match=r"weighs channels with a parameter of its own|cannot be followed"):
         equivariant(model, "h", example=PICTURE)
+
+
+class Blur(nn.Module):
+    """An anti-aliased stride, as its authors write it: a filter for every channel, in a buffer, behind a padding."""
+
+    def __init__(self, channels, stride=2):
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("filters", (taps[:, None] * taps).expand(channels, 1, 3, 3).clone())
+        self.pad, self.stride = nn.ReflectionPad2d((0, 1, 0, 1)), stride
+
+    def forward(self, x):
+        return F.conv2d(self.pad(x), self.filters, stride=self.stride, groups=x.shape[1])
+
+
+class Halves(nn.Module):
+    """Pools that leave something over, in a function."""
+
+    def forward(self, x):
+        return F.max_pool2d(x, 3, 2, 1)
+
+
+class Neighbours(nn.Module):
+    """Mixes channels."""
+
+    def forward(self, x):
+        return x + x.roll(1, 1)
+
+
+@pytest.mark.parametrize(
+    "between", [Blur(8), Halves(), nn.Sequential(nn.ReLU(), Halves())], ids=lambda one: type(one).__name__
+)
+@pytest.mark.parametrize("size", [7, 8])
+def test_modules_that_treat_channel_by_channel_are_seen_in_the_mirror(between, size):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), between, nn.Conv2d(8, 2, 1))
+    example = torch.randn(2, 3, size, size + 1)
+    twin = obeys(model, example, axes="hv")
+    assert (
+        twin.state_dict().keys() == {*model.state_dict()} - {"1.filters"} | {"1.operator.filters"}
+        or not twin[1].state_dict()
+    )
+    for more in (0, 1, 2):  # at every size, whatever the example was
+        x = torch.randn(1, 3, size + more, size, dtype=torch.float64)
+        assert equivariance_error(copy.deepcopy(twin).double(), x, "hv")[0].relative < 1e-12
+
+
+def test_what_mixes_channels_is_not():
+    with pytest.raises(SymmetryError, match=r"breaks the law by .* first at '1' \(Neighbours\)"):
+        equivariant(nn.Sequential(nn.Conv2d(3, 8, 3), Neighbours(), nn.Conv2d(8, 2, 1)), "h", example=PICTURE)
+
+
+def test_what_obeys_alone_is_left_as_it_is():
+    class Gate(nn.Module):
+        def forward(self, x):
+            return x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+
+    twin = obeys(nn.Sequential(nn.Conv2d(3, 8, 3), Gate(), Blur(8, 1).requires_grad_(False), nn.Conv2d(8, 2, 1)))
+    assert type(twin[1]) is Gate
+    assert type(twin[2]) is MirroredModule  # one-sided padding

@@ -15,11 +15,13 @@ from torch.overrides import TorchFunctionMode
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.sets import Mark, Sets
 from symmetric_layers.torch.answers import answered, call, tensors
+from symmetric_layers.torch.convert.alone import might_treat_channel_by_channel
 from symmetric_layers.torch.convert.banks import NORMS
 from symmetric_layers.torch.convert.marks import mark_of, set_mark
 from symmetric_layers.torch.convert.moves import (
     MOVES,
     found_in,
+    is_blur,
     is_turned,
     numbers_of,
     sizes_laid_out,
@@ -49,6 +51,8 @@ class Follower(TorchFunctionMode):
         self.writes: dict[str, int] = {}  # by convolution or linear layer: the set that it makes
         self.answers: dict[str, int] = {}  # by any other module: the set of its answer
         self.parameters: dict[tuple[str, str], tuple[int, int]] = {}  # outside layers: set, axis
+        self.alone: dict[str, tuple[int, ...]] = {}  # by module without numbers to learn: the shape of what it read
+        self.broken_alone: dict[str, bool] = {}  # by those of them that were tried: whether they break the law
         self.flat: dict[str, tuple[int, ...]] = {}  # by linear layer that reads whole maps: their sizes
         self.joined: list[tuple[str, int, int]] = []  # by module: pictures concatenated with other channels
         self._model, self._kept = model, kept
@@ -171,8 +175,20 @@ class Follower(TorchFunctionMode):
                 mark = mark_of(tensor)
                 if mark is not None:
                     self.answers[name] = mark.source
+            if self._treats_alike(module, args, answer):
+                self.alone.setdefault(name, args[0].shape)
 
         return after
+
+    def _treats_alike(self, module: nn.Module, args: Any, answer: Any) -> bool:
+        """Whether a module that is not known gives as many channels of the same set as it was given."""
+        if _known(module) or len(args) != 1 or not isinstance(args[0], Tensor) or not isinstance(answer, Tensor):
+            return False
+        given, made = mark_of(args[0]), mark_of(answer)
+        if given is None or made is None or args[0].dim() < 3 or (given.dim, made.dim) != (1, 1):
+            return False
+        same = self.sets.find(given.source) == self.sets.find(made.source)
+        return same and args[0].shape[:2] == answer.shape[:2] and might_treat_channel_by_channel(module)
 
     def _meet(self, name: str, module: nn.Module, tensor: Tensor) -> None:
         """Notes what a layer reads, and refuses what no layer could."""
@@ -208,6 +224,8 @@ class Follower(TorchFunctionMode):
             multiply(self.sets, name, args, [value for _, value in tensors((args, kwargs))], outputs[0])
         elif name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], Tensor)):
             self._reduce(name, args, kwargs, inputs[0], outputs)
+        elif is_blur(name, args, kwargs):
+            set_mark(outputs[0], inputs[0][1])
         else:
             self._combine(name, inputs, outputs)
 

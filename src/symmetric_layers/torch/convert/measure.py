@@ -22,11 +22,15 @@ ALLOWED = 1e-10  # relative; breaches are above 1e-3, rounding is below 1e-12
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy in double precision whose parameters and buffers are all random, of a size that networks can bear."""
+    """A copy in double precision whose parameters and buffers are all random, of a size that networks can bear.
+
+    Filters in buffers, as blurs have them, are no state of the model: they stay what they are.
+    """
     model = copy_of(model).double()
     generator = torch.Generator().manual_seed(seed)
+    state = [buffer for buffer in model.buffers() if sum(size > 1 for size in buffer.shape) < 2]
     with torch.no_grad():
-        for tensor in {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}.values():
+        for tensor in {id(tensor): tensor for tensor in [*model.parameters(), *state]}.values():
             if tensor.is_floating_point():
                 tensor.copy_(_random(tensor.shape, generator))
     return model

@@ -51,3 +51,12 @@ def sizes_laid_out(tensor: Tensor, mark: Mark, name: str, seen: Tensor) -> tuple
 def is_turned(tensor: Tensor, outputs: list[Tensor]) -> bool:
     """Whether an attribute is the tensor with its axes exchanged, and no part of its numbers."""
     return any(output.dtype == tensor.dtype and output.shape != tensor.shape for output in outputs)
+
+
+def is_blur(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether a function convolves each channel by itself, with numbers that are not learnt."""
+    if name not in ("conv1d", "conv2d", "conv3d") or len(args) < 2:
+        return False
+    x, weight = args[:2]
+    groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)
+    return groups == x.shape[-weight.dim() + 1] == weight.shape[0] and not weight.requires_grad

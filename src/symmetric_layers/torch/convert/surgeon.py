@@ -11,6 +11,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import plan
 from symmetric_layers.start import Start
+from symmetric_layers.torch.convert.alone import MirroredModule, breaks_alone
 from symmetric_layers.torch.convert.banks import (
     NORMS,
     invariant_conv,
@@ -46,8 +47,13 @@ class Surgeon:
     def operate(self) -> nn.Module:
         """Converts the model."""
         new: dict[int, nn.Module] = {}
+        whole = [name for name, module in self._model.named_modules() if self._is_seen_whole(name, module)]
         for name, module in self._model.named_modules():
-            made = None if inside(name, self._kept) else self._made(name, module)
+            made: nn.Module | None
+            if name in whole and not inside(name, self._kept):
+                made = MirroredModule(module, {self._kind: "100%"}).train(module.training)
+            else:
+                made = None if inside(name, [*self._kept, *whole]) else self._made(name, module)
             if made is not None:
                 new[id(module)], self.names[id(made)] = made, name
         shared = list(self._shared())
@@ -64,6 +70,16 @@ class Surgeon:
                 module.config = config
         self.result = exchange_modules(self._model, new)
         return self.result
+
+    def _is_seen_whole(self, name: str, module: nn.Module) -> bool:
+        """Whether a module treats channel by channel, and has to be seen in the mirror."""
+        shape = self._follower.alone.get(name)
+        if shape is None or self._plain(self._follower.answers.get(name)):
+            return False
+        known = self._follower.broken_alone
+        if name not in known:
+            known[name] = breaks_alone(module, shape, self._kind)
+        return known[name]
 
     def divisor(self) -> int:
         """The largest number of channels that all banks of orbits consist of, over and over."""
