@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from flax import nnx
+
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.convert.kinds import KNOWN, WEIGHS, axes_read, is_layer
 from symmetric_layers.flax.convert.marks import Marks
@@ -42,6 +44,7 @@ class Follower:
         reads, writes: by the name of a layer: the sets of channels that it met, and the one that it makes.
         channels: by the name of a layer: how many channels it read.
         vectors: by the name of a variable outside of layers with one number for each channel: its set, and the axis.
+        flat: by the name of a layer: the shape of the map that it read in a row; of others, nothing.
         functions: by the name of a function that is a module's attribute: how it was called.
         maps: by their places: answers of the model that are maps without an axis for channels.
     """
@@ -50,6 +53,7 @@ class Follower:
         self.reads: dict[str, list[int]] = {}
         self.writes: dict[str, int] = {}
         self.channels: dict[str, int] = {}
+        self.flat: dict[str, tuple[int, ...]] = {}
         self.vectors: dict[str, tuple[int, int]] = {}
         self.functions: dict[str, Calls] = {}
         self.maps: set[int] = set()
@@ -66,7 +70,7 @@ class Follower:
         count = len(graph.variables)
         for name, var in zip(graph.variables, jaxpr.invars[:count], strict=True):
             self._variable(name, var)
-        self._axes = max((len(var.aval.shape) for var in jaxpr.invars[count:]), default=0)
+        self._axes = marks.axes = max((len(var.aval.shape) for var in jaxpr.invars[count:]), default=0)
         for name, tries in graph.functions.items():
             calls = self.functions.setdefault(name, Calls())
             calls.tries += [one for one in tries if len(one[1]) == self._axes]
@@ -169,8 +173,10 @@ class Follower:
         read = axes_read(module, rank)
         known, weighs = (host_of(module, hosts) if read else None for hosts in (KNOWN, WEIGHS))
         mark, heads = marks.of(picture) or marks.none(), frozenset(range(rank - read, last)) if weighs else frozenset()
+        shape = marks.flat(picture) if weighs is nnx.Linear else ()
         mixed = "" if marks.still.of(picture).issuperset(range(rank - read, rank - 1)) else "reshape"
-        if mark.lost or mixed or mark.dim not in (None, rank - 1):
+        known_by = self.flat.setdefault(name, shape) == shape
+        if (mark.lost and not shape) or not known_by or mixed or mark.dim not in (None, rank - 1):
             marks.refuse(mark, lost(name, type(module).__name__, mark.lost or mixed or "an exchange of axes"))
         self.reads.setdefault(name, []).append(mark.source)
         self.channels[name] = picture.aval.shape[-1]
@@ -192,18 +198,15 @@ class Follower:
             self._marks.sets.make_plain(mark.source)
         if mark is not None and name.endswith(FUNCTION):
             self.functions[name].sources.append(mark.source)
-        self._marks.put(eqn.outvars[0], mark, name)
-        self._marks.still.copy(eqn.invars[0], eqn.outvars[0])
+        self._marks.same(eqn.invars[0], eqn.outvars[0], name)
 
     def _inside(self, eqn: Any) -> None:
         marks, inner = self._marks, next(filter(None, map(_graph, eqn.params.values())))
         for var, seen in zip(eqn.invars, inner.invars, strict=True):
-            marks.put(seen, marks.of(var), marks.place(var))
-            marks.still.copy(var, seen)
+            marks.same(var, seen, marks.place(var))
         self._through(inner)
         for var, found in zip(eqn.outvars, inner.outvars, strict=True):
-            marks.put(var, marks.of(found), marks.place(found))
-            marks.still.copy(found, var)
+            marks.same(found, var, marks.place(found))
 
     def _look(self, eqn: Any, place: str) -> None:
         """Notes what looks at more than one pixel: of functions, mirrors can be made if these lie otherwise there."""
@@ -220,6 +223,7 @@ class Follower:
         """Arrays that are combined number by number: their channels belong together."""
         marks, shape = self._marks, eqn.outvars[0].aval.shape
         marked = [var for var in eqn.invars if marks.of(var) is not None]
+        flat = {marks.flat(var) for var in marked}
         heads = frozenset[int]().union(*map(marks.still.heads, marked))
         known: list[Any] = [(var.aval.shape, self._beside(marks.of(var), heads)) for var in marked]
         known.sort(key=lambda one: (one[1].dim is None or one[0][one[1].dim] != shape[one[1].dim], -math.prod(one[0])))
@@ -240,6 +244,8 @@ class Follower:
             marks.refuse(lead, weighty(place, how))
         for var in eqn.outvars:
             marks.put(var, marks.loses(lead, how) if how else lead, place)
+            if len(flat) == 1:
+                marks.flatten(var, *flat)
 
     def _beside(self, mark: Any, heads: Collection[int]) -> Mark:
         """What is known of an array that is combined with others that have heads: a number for each of these is one."""

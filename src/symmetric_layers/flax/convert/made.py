@@ -4,7 +4,7 @@ A layer becomes one of another class in its place: whatever it was made with, me
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import nnx
@@ -12,6 +12,7 @@ from flax import nnx
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import plan_of
 from symmetric_layers.flax.conv import SymmetricConv, SymmetricConvTranspose
+from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import OrbitLinearGeneral, SymmetricLinearGeneral
 from symmetric_layers.flax.convert.kinds import groups_of, is_depthwise
 from symmetric_layers.flax.convert.numbers import Numbers, taken
@@ -97,6 +98,32 @@ def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmet
         numbers.keep(layer.bias if symmetry else None, -1, firsts)
     become(layer, _LINEARS[several][bool(symmetry)])
     layer.plan = bank
+
+
+def flat_linear(
+    numbers: Numbers, layer: Any, shape: Sequence[int], symmetry: Symmetry, in_symmetry: Symmetry, start: Start
+) -> None:
+    """A linear layer that reads a whole map, of this shape, in a row."""
+    *sizes, channels = shape
+    channels = start.wide(channels) if in_symmetry else channels
+    layer.in_features = math.prod(sizes) * channels
+    layer.out_features = start.wide(layer.out_features) if symmetry else layer.out_features
+    filters = layer.out_features if symmetry else channels
+    bank = plan(symmetry or in_symmetry, filters, len(sizes), 1, *(in_symmetry, channels) if symmetry else ())
+    rows = [position * channels + first for position in range(math.prod(sizes)) for first in bank.firsts]
+    if start.is_fresh:
+        ends = (layer.in_features, bank.stored) if symmetry else (len(rows), layer.out_features)
+        numbers.draw(layer.kernel, ends, -1, 1 if symmetry else start.size)
+        numbers.draw(layer.bias, ends[-1:])
+    elif start.average and not symmetry:
+        numbers.share(layer.kernel, start.size)
+    elif start.average and in_symmetry:
+        numbers.lead(layer.kernel, -2, start.size)
+    elif not start.average:
+        numbers.keep(layer.kernel, -1 if symmetry else -2, bank.firsts if symmetry else rows)
+        numbers.keep(layer.bias if symmetry else None, -1, bank.firsts)
+    become(layer, FlatLinear)
+    layer.plan, layer.sizes, layer.leads_out = bank, tuple(sizes), not symmetry
 
 
 def orbit_norm(numbers: Numbers, host: type, layer: Any, symmetry: Mapping[str, int], start: Start) -> None:

@@ -15,15 +15,17 @@ class Marks:
     def __init__(self) -> None:
         self.sets, self.still = Sets(), Still()
         self.inputs: set[int] = set()
+        self.axes = 0  # how many of them pictures have
         self._marks: dict[Any, Mark] = {}
         self._places: dict[Any, str] = {}
         self._faults: list[tuple[int, SymmetryError]] = []
+        self._flat: dict[Any, tuple[int, ...]] = {}
         self._joined: list[tuple[str, int, int]] = []
         self._cuts: list[tuple[str, int, int]] = []
 
     def forget(self) -> None:
         """Another graph begins; what is known of sets stays known."""
-        self._marks, self._places, self.still = {}, {}, Still()
+        self._marks, self._places, self._flat, self.still = {}, {}, {}, Still()
 
     def of(self, var: Any) -> Mark | None:
         """What is known of an array."""
@@ -42,6 +44,21 @@ class Marks:
         self._marks.pop(var, None)
         if mark is not None:
             self._marks[var], self._places[var] = mark, place
+
+    def flat(self, var: Any) -> tuple[int, ...]:
+        """The shape, positions and channels, of a whole map that stands in a row along the last axis; else nothing."""
+        return () if _is_number(var) else self._flat.get(var, ())
+
+    def flatten(self, var: Any, shape: Sequence[int]) -> None:
+        """Along the last axis a whole map of this shape stands in a row."""
+        if shape:
+            self._flat[var] = tuple(shape)
+
+    def same(self, one: Any, other: Any, place: str) -> None:
+        """All that is known of the one array is known of the other."""
+        self.put(other, self.of(one), place)
+        self.still.copy(one, other)
+        self.flatten(other, self.flat(one))
 
     def loses(self, mark: Mark, how: str) -> Mark:
         """Channels that cannot be followed any further."""

@@ -9,6 +9,7 @@ from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import spread
+from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import General
 from symmetric_layers.flax.convert.grids import Axis, axes_of, axes_of_transposed, placed
 from symmetric_layers.flax.convert.made import NORMS
@@ -127,6 +128,10 @@ def _ordinary(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
         numbers.put(layer.kernel, layer.full_kernel())
         numbers.put(layer.bias, bias)
         _host(layer, nnx.Linear, "plan")
+    elif isinstance(layer, FlatLinear):
+        numbers.put(layer.kernel, layer.full_kernel())
+        numbers.put(layer.bias, layer.full_bias())
+        _host(layer, nnx.Linear, "plan", "sizes", "leads_out")
     elif isinstance(layer, General):
         numbers.put(layer.kernel, layer.full_kernel())
         numbers.put(layer.bias, layer.full_bias())

@@ -24,6 +24,8 @@ def reshape(marks: Marks, eqn: Any, place: str) -> None:
         mark = marks.loses(mark, how or "reshape") if how or stands is None else mark._replace(dim=stands)
         if stands is not None and not how and new[stands] != old[dim]:
             marks.cut(mark, place, new[stands])
+        if how == "reshape" and order == sorted(order) and (dim, len(old)) == (marks.axes - 1, marks.axes):
+            marks.flatten(answer, _whole_map(runs, old, new))
     marks.put(answer, mark, place)
 
 
@@ -64,6 +66,11 @@ def _stands(runs: list[Run], old: Sequence[int], new: Sequence[int], dim: int) -
         return next(theirs[-1] for ours, theirs in runs if dim in ours)
     before = math.prod(old[:dim])
     return max((axis for axis, size in enumerate(new) if size == 1 and math.prod(new[:axis]) == before), default=None)
+
+
+def _whole_map(runs: list[Run], old: Sequence[int], new: Sequence[int]) -> Sequence[int]:
+    """The shape of a map, all of which but the batch becomes one axis, the last one; else nothing."""
+    return old[1:] if ([axis for axis in range(1, len(old)) if old[axis] != 1], [len(new) - 1]) in runs else ()
 
 
 def _keep(marks: Marks, answer: Any, runs: list[Run], known: tuple[int | None, set[int], set[int]]) -> None:

@@ -8,7 +8,7 @@ from flax import nnx
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.convert.follow import Follower
 from symmetric_layers.flax.convert.kinds import CONVS, LINEARS, NORMS, WEIGHS, groups_of, is_depthwise, outputs_of
-from symmetric_layers.flax.convert.made import conv, invariant_conv, linear, orbit_norm, orbit_param
+from symmetric_layers.flax.convert.made import conv, flat_linear, invariant_conv, linear, orbit_norm, orbit_param
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
 from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, put, variables_of
@@ -95,7 +95,10 @@ class Surgeon:
         if not plain:
             self._refuse_torn(name, layer, answers)
         symmetry = None if answers else self._whole(name, layer, plain)
-        if isinstance(layer, LINEARS):
+        shape = self._follower.flat.get(name)
+        if shape:
+            flat_linear(self._numbers, layer, shape, symmetry, None if plain else whole, self._start)
+        elif isinstance(layer, LINEARS):
             linear(self._numbers, layer, symmetry, None if plain else whole, self._start)
         elif answers:
             invariant_conv(self._numbers, layer, whole, self._start)
