@@ -226,3 +226,14 @@ def test_groups_that_hold_whole_orbits_obey(groups, filters, width):
     new = equivariant(model, "h", example=jnp.ones((1, 8, 9, 3)), width=width, measure=False)
     x = jnp.asarray(np.random.RandomState(0).standard_normal((1, 8, 9, 3)))
     assert max(errors(wild(new), "h", x)) < SMALL
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("how", [{}, {"width": 2}, {"width": "parameters"}, {"keep": ["layers.4"], "report": print}])
+def test_statistics_in_single_precision_make_no_noise(how):
+    norms = [nnx.BatchNorm(4, rngs=nnx.Rngs(0)) for _ in range(2)]
+    model = through(norms[0], nnx.relu, conv(4, 4), norms[1])
+    assert norms[0].mean[...].dtype == jnp.float32
+    equivariant(model, "h", example=jnp.ones((1, 8, 9, 3), jnp.float64), **how)
+    new = equivariant(model, "h", example=jnp.ones((1, 8, 9, 3), jnp.float32), **how)
+    desymmetrize(new, example=jnp.ones((1, 8, 9, 3), jnp.float64))

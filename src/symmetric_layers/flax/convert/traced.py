@@ -1,7 +1,9 @@
 """A model as a graph: every layer is one step, everything between layers is what JAX makes of it."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -63,7 +65,8 @@ def traced(model: nnx.Module, example: Any) -> Traced:
 def accepted(run: Callable[[], Any], example: Any, mode: str) -> Any:
     """What comes of running a model; refuses an example that it does not accept, in one sentence."""
     try:
-        return run()
+        with quiet():
+            return run()
     except SymmetryError:
         raise
     except Exception as error:
@@ -72,6 +75,14 @@ def accepted(run: Callable[[], Any], example: Any, mode: str) -> Any:
             f"example: the model does not accept {shapes} in {mode} mode ({reason_of(error)}). Expected an input that "
             "it runs on, and no vmap, scan or grad around its layers. Pass one of another size or sort."
         ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Says nothing of types of statistics while nothing is computed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "scatter inputs have incompatible types", FutureWarning)
+        yield
 
 
 def reason_of(error: Exception) -> str:

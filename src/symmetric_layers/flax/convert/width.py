@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from symmetric_layers.flax.convert.surgeon import Surgeon
-from symmetric_layers.flax.convert.traced import arrays_of, is_array, reason_of
+from symmetric_layers.flax.convert.traced import arrays_of, is_array, quiet, reason_of
 from symmetric_layers.flax.law import call, named
 from symmetric_layers.letters import orbit_size
 from symmetric_layers.start import Start, equal_width, too_wide
@@ -56,4 +56,5 @@ def _answers(model: nnx.Module, example: Any) -> list[tuple[int, ...]]:
     def run(numbers: Any, given: Any) -> Any:
         return named(call(nnx.merge(graph, numbers), filled(given)))
 
-    return [answer.shape for answer in jax.eval_shape(run, state, arrays).values()]
+    with quiet():
+        return [answer.shape for answer in jax.eval_shape(run, state, arrays).values()]
