@@ -24,7 +24,7 @@ def convolutions(between, limit, monkeypatch):
         patch.setattr(remember, "_LIMIT", limit)
         patch.setattr(products, "by_products", lambda *given: asked.append(1) or own(*given))
         new = equivariant(network(between), "h", example=PICTURE, measure=False)
-        found = measure.law_error(new, PICTURE, "h")
+        found = measure.law_error(new, PICTURE, measure.Law("h"))
         return {training: one.worst for training, one in found.items()}, len(asked)
 
 

@@ -147,8 +147,12 @@ def compared(
     axes: str,
     in_symmetry: Mapping[str, int | str] | None = None,
     symmetry: Mapping[str, int | str] | None = None,
+    arranged: Callable[[str], bool] = lambda name: True,
 ) -> tuple[dict[str, Tensor], list[Deviation]]:
-    """What `equivariance_error` measures, and the answers to the picture as it is."""
+    """What `equivariance_error` measures, and the answers to the picture as it is.
+
+    `arranged` says which answers, by name, have this symmetry.
+    """
     own_in, own_out, vectors = _arrangement(model)
     rank, letters = _letters(x, axes, vectors)
     arrangement = in_symmetry or own_in
@@ -165,7 +169,8 @@ def compared(
                     "both are the same."
                 )
             for name in straight:
-                absolute, relative = _deviation(straight[name], seen[name], rank, letter, outputs)
+                known = outputs if arranged(name) else None
+                absolute, relative = _deviation(straight[name], seen[name], rank, letter, known)
                 found.append(Deviation(letter, name, absolute, relative))
     return straight, found
 

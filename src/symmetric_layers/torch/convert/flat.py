@@ -85,7 +85,8 @@ def whole_maps(
 def as_convolution(old: nn.Linear, sizes: tuple[int, ...]) -> Any:
     """The same numbers as an ordinary convolution with one position."""
     channels = old.in_features // math.prod(sizes)
-    conv: Any = _CONV[len(sizes)](channels, old.out_features, sizes, bias=old.bias is not None, device="meta")
+    build: Any = _CONV[len(sizes)]
+    conv = build(channels, old.out_features, sizes, bias=old.bias is not None, device="meta")
     weight = old.weight.detach().unflatten(1, (channels, *sizes))
     conv.weight, conv.bias = nn.Parameter(weight, old.weight.requires_grad), old.bias
     return conv

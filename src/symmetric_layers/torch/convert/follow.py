@@ -44,22 +44,26 @@ _WEIGHED = {
 class Follower(TorchFunctionMode):
     """What one model does with its channels; `follow` fills it, once per mode of the model."""
 
-    def __init__(self, model: nn.Module, kept: Callable[[str], bool]) -> None:
+    def __init__(
+        self, model: nn.Module, kept: Callable[[str], bool], stays: Callable[[str], bool] = lambda name: False
+    ) -> None:
         super().__init__()
         self.sets = Sets()
         self.reads: dict[str, list[int]] = {}  # by module: the sets of channels that it met
         self.writes: dict[str, int] = {}  # by convolution or linear layer: the set that it makes
         self.answers: dict[str, int] = {}  # by any other module: the set of its answer
         self.parameters: dict[tuple[str, str], tuple[int, int]] = {}  # outside layers: set, axis
+        self.named: set[str] = set()  # the answers of the model
         self.alone: dict[str, tuple[int, ...]] = {}  # by module without numbers to learn: the shape of what it read
         self.broken_alone: dict[str, bool] = {}  # by those of them that were tried: whether they break the law
         self.flat: dict[str, tuple[int, ...]] = {}  # by linear layer that reads whole maps: their sizes
         self.joined: list[tuple[str, int, int]] = []  # by module: pictures concatenated with other channels
-        self._model, self._kept = model, kept
+        self._model, self._kept, self._stays = model, kept, stays
         self._stack = [""]
         self._muted = 0
         self._inputs: set[int] = set()
         self._raw: set[int] = set()  # parameters and buffers that know channels
+        self._handed_out: set[int] = set()  # what the model answers with
         self._made: dict[int, int] = {}  # by set: how many channels a layer made
 
     def follow(self, example: Any) -> None:
@@ -81,10 +85,12 @@ class Follower(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
-        for tensor in answered(answer).values():
+        for name, tensor in answered(answer).items():
+            self.named.add(name)
             mark = mark_of(tensor)
-            if mark is not None:
+            if mark is not None and not self._stays(name):
                 self.sets.make_plain(mark.source)
+                self._handed_out.add(mark.source)
 
     def check(self) -> None:
         """Refuses pictures that are concatenated with channels that will be orbits."""
@@ -107,6 +113,14 @@ class Follower(TorchFunctionMode):
         for root in few:
             self.sets.make_plain(root)
         return [name for name, source in self.writes.items() if self.sets.find(source) in few]
+
+    def plain_inside(self) -> list[str]:
+        """Layers that other layers read, and that are plain because the model answers with what they make."""
+        out = {self.sets.find(source) for source in self._handed_out}
+        read = {
+            self.sets.find(source) for name, sources in self.reads.items() if name in self.writes for source in sources
+        }
+        return [name for name, source in self.writes.items() if self.sets.find(source) in out & read]
 
     def state(self, name: str) -> bool | None:
         """Whether a module meets plain channels; None where it met none. Refuses a module that meets both sorts."""

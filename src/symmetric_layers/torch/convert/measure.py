@@ -15,7 +15,7 @@ from symmetric_layers.torch.answers import call, difference, mapped, mirrored, t
 from symmetric_layers.torch.convert.products import Products
 from symmetric_layers.torch.convert.remember import Remembered
 from symmetric_layers.torch.convert.surgery import copy_of
-from symmetric_layers.torch.law import compared, where_it_breaks
+from symmetric_layers.torch.law import Deviation, compared, where_it_breaks
 
 _TRIES = 4
 ALLOWED = 1e-10  # relative; breaches are above 1e-3, rounding is below 1e-12
@@ -84,7 +84,18 @@ class Measured(NamedTuple):
     seed: int
 
 
-def law_error(model: nn.Module, example: Any, axes: str) -> dict[bool, Measured]:
+class Law(NamedTuple):
+    """What a network is held to: the letters, and which of its answers, by name, are orbits."""
+
+    axes: str
+    stays: Callable[[str], bool] = lambda name: False
+
+    def compared(self, model: nn.Module, x: Any, axes: str = "") -> tuple[dict[str, Tensor], list[Deviation]]:
+        """The answers, and how far they are from the law along some letters, or all."""
+        return compared(model, x, axes or self.axes, symmetry={self.axes: "100%"}, arranged=self.stays)
+
+
+def law_error(model: nn.Module, example: Any, law: Law) -> dict[bool, Measured]:
     """The largest relative deviation, by whether the model is in training mode.
 
     Answers that do not see their picture, as behind a ReLU that is never active, would hide any breach: then other
@@ -92,39 +103,39 @@ def law_error(model: nn.Module, example: Any, axes: str) -> dict[bool, Measured]
     """
     found: dict[bool, Measured] = {}
     for seed in range(_TRIES):
-        tried, sees = _measured(model, example, axes, seed)
+        tried, sees = _measured(model, example, law, seed)
         for training, worst in tried.items():
             if training not in found or worst > found[training].worst:
                 found[training] = Measured(worst, seed)
         if sees or any(one.worst > ALLOWED for one in found.values()):
             return found
-    broken = where_it_breaks(randomised(model).eval(), random_input(model, example, False), axes).offender
+    broken = where_it_breaks(randomised(model).eval(), random_input(model, example, False), law.axes).offender
     return {**found, False: Measured(broken.relative, 0)} if broken else found
 
 
-def _measured(model: nn.Module, example: Any, axes: str, seed: int) -> tuple[dict[bool, float], bool]:
+def _measured(model: nn.Module, example: Any, law: Law, seed: int) -> tuple[dict[bool, float], bool]:
     """The deviations with these random numbers, and whether any answer sees its picture."""
     model = randomised(model, seed)
     found, sees = {}, False
     with Products(), Remembered(model) as memory:
         for training in (False, True):
             memory.learning = not training
-            straight, rows = compared(model.train(training), random_input(model, example, training), axes)
+            straight, rows = law.compared(model.train(training), random_input(model, example, training))
             found[training] = max((row.relative for row in rows), default=0.0)
             sees = sees or any(bool((answer != answer.flatten()[:1]).any()) for answer in straight.values())
         if not sees:  # the same number everywhere: one number, or none that depends on anything
-            other = compared(model, random_input(model, example, True, 2), axes[:1])[0]
+            other = law.compared(model, random_input(model, example, True, 2), law.axes[:1])[0]
             sees = any(not torch.equal(answer, other[name]) for name, answer in straight.items() if name in other)
     return found, sees
 
 
-def refuse_breach(model: nn.Module, example: Any, axes: str) -> None:
+def refuse_breach(model: nn.Module, example: Any, law: Law) -> None:
     """Refuses a network that breaks the law, and names the module that does."""
-    for training, (worst, seed) in law_error(model, example, axes).items():
+    for training, (worst, seed) in law_error(model, example, law).items():
         if worst <= ALLOWED:
             continue
         broken = where_it_breaks(
-            randomised(model, seed).train(training), random_input(model, example, training), axes
+            randomised(model, seed).train(training), random_input(model, example, training), law.axes
         ).offender
         place = f"{broken.module or 'its forward'!r} ({broken.sort}): {broken.reason}" if broken else "the answer"
         raise SymmetryError(

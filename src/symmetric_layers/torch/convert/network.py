@@ -1,7 +1,7 @@
 """Networks of ordinary layers become networks that obey the law."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -11,9 +11,11 @@ from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.letters import canonical_kind, orbit_size
 from symmetric_layers.start import Start, check_start, too_wide
 from symmetric_layers.torch.answers import call, mapped, tensors
+from symmetric_layers.torch.convert.answering import check_names, those_that_stay
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.measure import (
     ALLOWED,
+    Law,
     law_error,
     refuse_breach,
     refuse_other_than_average,
@@ -41,6 +43,7 @@ def equivariant(
     example: Any,
     width: int | str = 1,
     init: str = "own",
+    answers: str | Iterable[str] = "plain",
     keep: Iterable[str] = (),
     measure: bool = True,
     inplace: bool = False,
@@ -76,6 +79,10 @@ def equivariant(
         init: `'own'`: each orbit starts from the numbers that stood where its representative stands. `'average'`: the
             network starts as the average of the old one over all mirrored inputs (what test-time augmentation
             computes), exactly. That takes one orbit for every old channel: `width=2 ** len(axes)`.
+        answers: `'plain'`: ordinary maps and numbers. `'orbits'`: the channels of all answers stay orbits, as a
+            backbone hands its features on (`{axes: '100%'}` is then the `in_symmetry` of what reads them); otherwise a
+            layer whose answer is handed out sees no more of its picture than a mirror leaves alone. Or the names of
+            the answers that stay orbits, as `equivariance_error` names them: `['features.0', 'features.1']`.
         keep: names of modules that stay ordinary. The result is then handed back whatever it measures: `report` is
             told, and a warning given where there is none and the law is broken.
         measure: False hands the result back unmeasured. Measuring takes two forward passes in double precision, and
@@ -105,7 +112,11 @@ def equivariant(
     kind = canonical_kind(axes, _rank(example), "axes")
     yes_or_no("measure", measure)
     check_start(width, init, kind)
-    follower = _followed(model, example, kept)
+    answers = answers if isinstance(answers, str) else list(answers)
+    stays = those_that_stay(answers)
+    law = Law(kind, stays)
+    follower = _followed(model, example, kept, stays)
+    check_names(answers, follower.named, init)
     few = follower.make_plain_below(-(-orbit_size(kind) // (1 if width == "parameters" else int(width))))
 
     def make(one: nn.Module, start: Start) -> Surgeon:
@@ -122,7 +133,7 @@ def equivariant(
     if start.average:
         refuse_other_than_average(model, trial, example, kind)
     if kept and measure:
-        worst = max(found.worst for found in law_error(trial, example, kind).values())
+        worst = max(found.worst for found in law_error(trial, example, law).values())
         ordinary = f"With {', '.join(map(repr, kept))} ordinary, "
         if report is not None:
             report(f"{ordinary}the largest relative deviation is {worst:.1e}.")
@@ -133,13 +144,19 @@ def equivariant(
                 stacklevel=2,
             )
     elif measure:
-        refuse_breach(trial, example, kind)
+        refuse_breach(trial, example, law)
     result = surgeon.operate() if inplace else trial
     renew(optimizer, before, result)
     tell_of_hooks(result, surgeon.names, report)
     if width == "parameters" and report is not None:
         old, new = (sum(p.numel() for p in set(some)) for some in (before.values(), result.parameters()))
         report(f"{float(times):.3g} times as many channels: {new} parameters, and {old} before.")
+    plain = follower.plain_inside() if report is not None else []
+    if plain:
+        report(  # type: ignore[misc]
+            f"{', '.join(map(repr, plain))}: plain, because answers of the model come from there or meet what does; "
+            "answers= leaves them orbits."
+        )
     for name in few if report is not None else ():
         report(f"{name!r} makes fewer channels than an orbit of {kind!r} has: they are plain.")  # type: ignore[misc]
     for name in surgeon.unreached if report is not None else ():
@@ -195,18 +212,18 @@ def _rank(example: Any) -> int:
     return rank
 
 
-def _followed(model: nn.Module, example: Any, kept: list[str]) -> Follower:
+def _followed(model: nn.Module, example: Any, kept: list[str], stays: Callable[[str], bool]) -> Follower:
     """Follows the example through a copy of the model: by its shapes alone, if the model can be run on these."""
     shapes = mapped(example, lambda tensor: tensor.to("meta"))
     try:
-        return _follow(copy_of(model).to("meta"), shapes, kept)
+        return _follow(copy_of(model).to("meta"), shapes, kept, stays)
     except Exception:  # whatever asks for numbers, and all that is to be refused in the words for numbers
-        return _follow(copy_of(model), example, kept)
+        return _follow(copy_of(model), example, kept, stays)
 
 
-def _follow(watched: nn.Module, example: Any, kept: list[str]) -> Follower:
+def _follow(watched: nn.Module, example: Any, kept: list[str], stays: Callable[[str], bool]) -> Follower:
     """Follows the example through a model, in evaluation and in training mode."""
-    follower = Follower(watched, lambda name: inside(name, kept))
+    follower = Follower(watched, lambda name: inside(name, kept), stays)
     for training in (False, True):
         run_once(follower.follow, watched.train(training), example, training)
     follower.check()

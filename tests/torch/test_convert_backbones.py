@@ -1,0 +1,99 @@
+"""Networks that answer with features: plain ones by default, orbits where these are asked for."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from symmetric_layers import SymmetryError
+from symmetric_layers.torch import InvariantConv2d, SymmetricConv2d, equivariance_error, equivariant
+
+PICTURE = torch.randn(2, 3, 12, 12)
+
+
+class Backbone(nn.Module):
+    """Answers with classes and with the features of every stage."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.down, self.head = nn.Conv2d(8, 16, 3, 2, 1), nn.Linear(16, 5)
+
+    def forward(self, x):
+        first = F.relu(self.stem(x))
+        first = first + F.relu(self.second(first))
+        deep = F.relu(self.down(first))
+        return {"classes": self.head(deep.mean((2, 3))), "features": [first, deep]}
+
+
+def deviations(model, x, **how):
+    found = equivariance_error(model.double(), x.double(), "hv", **how)
+    return {row.output: row.relative for row in found if row.axis == "h"}
+
+
+def test_layers_that_answers_come_from_are_plain_and_the_report_says_so():
+    told = []
+    twin = equivariant(Backbone(), "hv", example=PICTURE, report=told.append)
+    assert [type(layer) for layer in (twin.stem, twin.second, twin.down)] == [InvariantConv2d] * 3
+    assert told == [
+        "'stem', 'second', 'down': plain, because answers of the model come from there or meet what does; answers= "
+        "leaves them orbits."
+    ]
+    assert max(deviations(twin, PICTURE).values()) < 1e-12
+
+
+@pytest.mark.parametrize("answers", [["features.0", "features.1"], ("features.1", "features.0")])
+def test_answers_that_are_named_stay_orbits(answers):
+    told = []
+    twin = equivariant(Backbone(), "hv", example=PICTURE, answers=answers, report=told.append)
+    assert told == []
+    assert [type(layer) for layer in (twin.stem, twin.second, twin.down)] == [SymmetricConv2d] * 3
+    found = deviations(twin, PICTURE)
+    assert found["classes"] < 1e-12 < 1e-3 < found["features.1"]  # as they are, they do not mirror
+    assert max(deviations(twin.stem, PICTURE).values()) < 1e-12
+    body = nn.Sequential(twin.stem, nn.ReLU(), twin.down)
+    assert max(deviations(body, PICTURE, symmetry={"hv": "100%"}).values()) < 1e-12
+
+
+def test_all_answers_may_stay_orbits():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3))
+    twin = equivariant(body, "hv", example=PICTURE, answers="orbits")
+    assert type(twin[3]) is SymmetricConv2d
+    assert max(deviations(twin, PICTURE, symmetry={"hv": "100%"}).values()) < 1e-12
+    assert twin(PICTURE.double()).shape == body(PICTURE).shape
+
+
+def test_orbits_that_are_none_are_refused():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+
+        def forward(self, x):
+            return self.second(F.relu(self.first(x))).roll(1, 1)
+
+    with pytest.raises(SymmetryError, match="breaks the law"):
+        equivariant(Own(), "h", example=PICTURE, answers="orbits")
+    assert isinstance(equivariant(Own(), "h", example=PICTURE).second, InvariantConv2d)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"answers": "maps"}, "answers: 'maps' is no choice here. Expected 'plain' or 'orbits'. Use one of these."),
+        (
+            {"answers": ["feature"]},
+            "answers: 'feature' is no answer of the model. Expected names out of ['classes', 'features.0', "
+            "'features.1']. Use such.",
+        ),
+        (
+            {"answers": ["features.0"], "init": "average", "width": 2},
+            "answers: ['features.0'] cannot start as an average, which has no orbits. Expected 'plain'. Use that, or "
+            "init='own'.",
+        ),
+    ],
+)
+def test_what_is_no_choice_is_refused_in_a_sentence(how, expected):
+    with pytest.raises(SymmetryError) as refused:
+        equivariant(Backbone(), "h", example=PICTURE, **how)
+    assert str(refused.value) == expected
