@@ -284,3 +284,39 @@ def test_what_obeys_alone_is_left_as_it_is():
     twin = obeys(nn.Sequential(nn.Conv2d(3, 8, 3), Gate(), Blur(8, 1).requires_grad_(False), nn.Conv2d(8, 2, 1)))
     assert type(twin[1]) is Gate
     assert type(twin[2]) is MirroredModule  # one-sided padding
+
+
+def test_a_forward_that_reads_what_layers_store_is_refused_in_a_sentence():
+    for between in (
+        lambda m, x, y: m.middle(y) - m.middle.bias.view(1, -1, 1, 1),
+        lambda m, x, y: m.middle(y).view(2, m.middle.weight.shape[0], 8, 8),
+    ):
+        with pytest.raises(
+            SymmetryError, match=r"the converted network does not run on the example \(.*full_weight\(\)"
+        ):
+            equivariant(Between(between), "h", example=PICTURE)
+
+
+def test_a_pool_between_answers_is_told_from_one_between_orbits():
+    class Features(nn.Sequential):
+        def forward(self, x):
+            first = self[0](x)
+            return first, self[2](self[1](first))
+
+    with pytest.raises(SymmetryError) as refused:
+        equivariant(
+            Features(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3)), "h", example=PICTURE
+        )
+    assert str(refused.value).endswith(
+        "first at '1' (MaxPool2d): along 'h': n=8, k=3, s=2, p=1, d=1 leave a remainder of 1. Expected at most 1e-10. "
+        "Use sizes, strides and padding that leave nothing over there, or answers='orbits', or keep it ordinary with keep."
+    )
+
+
+def test_answers_that_lie_otherwise_are_told_how_to_lie():
+    model = Between(lambda m, x, y: m.middle(y))
+    model.register_forward_hook(lambda module, args, answer: answer.permute(0, 2, 3, 1))
+    with pytest.raises(
+        SymmetryError, match=r"first at the answer, where it does not lie as \(N, channels, \*positions\)"
+    ):
+        equivariant(nn.Sequential(model), "h", example=torch.randn(2, 3, 8, 7))

@@ -40,13 +40,14 @@ REFUSED = {
     ),
     "positions": (
         Around(lambda model, x, y: y + model.place),
-        "model: 'its forward' combines channels with 'place', numbers for each position (add). Expected parameters "
-        "that know channels alone. Leave these out, or keep that part ordinary with keep.",
+        "model: 'its forward' combines channels with 'place', which has other numbers than one for each channel "
+        "(add). Expected parameters that know channels alone. Leave these out, or keep that part ordinary with keep.",
     ),
     "columns": (
         Around(lambda model, x, y: y * model.line),
-        "model: 'its forward' combines channels with 'a parameter', numbers for each position (mul). Expected "
-        "parameters that know channels alone. Leave these out, or keep that part ordinary with keep.",
+        "model: 'its forward' combines channels with 'a parameter', which has other numbers than one for each "
+        "channel (mul). Expected parameters that know channels alone. Leave these out, or keep that part ordinary "
+        "with keep.",
     ),
     "mixer": (
         Around(lambda model, x, y: y, nn.Linear(9, 2)),

@@ -330,9 +330,9 @@ class Follower(TorchFunctionMode):
 
     def _positions(self, parameter: str, name: str) -> SymmetryError:
         return SymmetryError(
-            f"model: {self._stack[-1] or 'its forward'!r} combines channels with {parameter!r}, numbers for each "
-            f"position ({name}). Expected parameters that know channels alone. Leave these out, or keep that part "
-            "ordinary with keep."
+            f"model: {self._stack[-1] or 'its forward'!r} combines channels with {parameter!r}, which has other "
+            f"numbers than one for each channel ({name}). Expected parameters that know channels alone. Leave these "
+            "out, or keep that part ordinary with keep."
         )
 
 

@@ -1,7 +1,8 @@
 """The last word on a converted network: the law in double precision, with random numbers everywhere."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -12,10 +13,11 @@ from symmetric_layers.letters import axes as positions
 from symmetric_layers.letters import mirrors
 from symmetric_layers.start import no_average
 from symmetric_layers.torch.answers import call, difference, mapped, mirrored, tensors
+from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.products import Products
 from symmetric_layers.torch.convert.remember import Remembered
 from symmetric_layers.torch.convert.surgery import copy_of
-from symmetric_layers.torch.law import Deviation, compared, where_it_breaks
+from symmetric_layers.torch.law import Breakage, Deviation, compared, where_it_breaks
 
 _TRIES = 4
 ALLOWED = 1e-10  # relative; breaches are above 1e-3, rounding is below 1e-12
@@ -137,12 +139,41 @@ def refuse_breach(model: nn.Module, example: Any, law: Law) -> None:
         broken = where_it_breaks(
             randomised(model, seed).train(training), random_input(model, example, training), law.axes
         ).offender
-        place = f"{broken.module or 'its forward'!r} ({broken.sort}): {broken.reason}" if broken else "the answer"
+        mode = "training" if training else "evaluation"
         raise SymmetryError(
-            f"model: the converted network breaks the law by {worst:.1e} in {'training' if training else 'evaluation'} "
-            f"mode, first at {place}. Expected at most {ALLOWED:.0e}. Write that part with modules of torch.nn that "
-            "mirror (nn.MaxPool2d for F.max_pool2d, padding on both sides), or keep it ordinary with keep."
+            f"model: the converted network breaks the law by {worst:.1e} in {mode} mode, first at {_place(broken)}. "
+            f"Expected at most {ALLOWED:.0e}. {_way_out(model, broken)}, or keep it ordinary with keep."
         )
+
+
+def _place(broken: Breakage | None) -> str:
+    if broken is None:
+        return "the answer, where it does not lie as (N, channels, *positions)"
+    return f"{broken.module or 'its forward'!r} ({broken.sort}): {broken.reason}"
+
+
+def _way_out(model: nn.Module, broken: Breakage | None) -> str:
+    if broken is None:
+        return "Answer with channels before positions"
+    if is_operator(model.get_submodule(broken.module)):  # channels are plain there, and have no mirrors
+        return "Use sizes, strides and padding that leave nothing over there, or answers='orbits'"
+    return "Write that part with modules of torch.nn that mirror (nn.MaxPool2d for F.max_pool2d, padding on both sides)"
+
+
+@contextmanager
+def runs_on_its_example() -> Iterator[None]:
+    """Says in a sentence what a converted network stumbles over."""
+    try:
+        yield
+    except SymmetryError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise SymmetryError(
+            f"model: the converted network does not run on the example ({reason}). Expected a forward that reads no "
+            "layer's weight or bias, of which fewer are stored than there are filters, and makes nothing of its own "
+            "type. Let it call layers, full_weight() or full_bias(), or keep that part ordinary with keep."
+        ) from error
 
 
 def refuse_other_than_average(old: nn.Module, new: nn.Module, example: Any, axes: str) -> None:

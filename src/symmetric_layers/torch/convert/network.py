@@ -20,6 +20,7 @@ from symmetric_layers.torch.convert.measure import (
     refuse_breach,
     refuse_other_than_average,
     run_once,
+    runs_on_its_example,
 )
 from symmetric_layers.torch.convert.parts import spreads_of
 from symmetric_layers.torch.convert.surgeon import Surgeon, inside
@@ -132,36 +133,48 @@ def equivariant(
         _bears(trial, example, width)
     if start.average:
         refuse_other_than_average(model, trial, example, kind)
-    if kept and measure:
-        worst = max(found.worst for found in law_error(trial, example, law).values())
-        ordinary = f"With {', '.join(map(repr, kept))} ordinary, "
-        if report is not None:
-            report(f"{ordinary}the largest relative deviation is {worst:.1e}.")
-        elif worst > ALLOWED:
-            warnings.warn(
-                f"{ordinary}the network breaks the law: the largest relative deviation is {worst:.1e}. "
-                "Pass report= to read this instead of being warned.",
-                stacklevel=2,
-            )
-    elif measure:
-        refuse_breach(trial, example, law)
+    if measure:
+        _hold_to_the_law(trial, example, law, kept, report)
     result = surgeon.operate() if inplace else trial
     renew(optimizer, before, result)
     tell_of_hooks(result, surgeon.names, report)
     if width == "parameters" and report is not None:
         old, new = (sum(p.numel() for p in set(some)) for some in (before.values(), result.parameters()))
         report(f"{float(times):.3g} times as many channels: {new} parameters, and {old} before.")
-    plain = follower.plain_inside() if report is not None else []
+    if report is not None:
+        _tell(report, kind, follower.plain_inside(), few, surgeon.unreached)
+    return result
+
+
+def _hold_to_the_law(model: nn.Module, example: Any, law: Law, kept: list[str], report: Report) -> None:
+    """Refuses what breaks the law; where parts are kept, says by how much it does."""
+    with runs_on_its_example():
+        if not kept:
+            refuse_breach(model, example, law)
+            return
+        worst = max(found.worst for found in law_error(model, example, law).values())
+    ordinary = f"With {', '.join(map(repr, kept))} ordinary, "
+    if report is not None:
+        report(f"{ordinary}the largest relative deviation is {worst:.1e}.")
+    elif worst > ALLOWED:
+        warnings.warn(
+            f"{ordinary}the network breaks the law: the largest relative deviation is {worst:.1e}. "
+            "Pass report= to read this instead of being warned.",
+            stacklevel=3,
+        )
+
+
+def _tell(report: Callable[[str], Any], kind: str, plain: list[str], few: list[str], unreached: list[str]) -> None:
+    """Reports which layers became no orbits, and why."""
     if plain:
-        report(  # type: ignore[misc]
+        report(
             f"{', '.join(map(repr, plain))}: plain, because answers of the model come from there or meet what does; "
             "answers= leaves them orbits."
         )
-    for name in few if report is not None else ():
-        report(f"{name!r} makes fewer channels than an orbit of {kind!r} has: they are plain.")  # type: ignore[misc]
-    for name in surgeon.unreached if report is not None else ():
-        report(f"{name!r} was not reached by the example, and stays ordinary.")  # type: ignore[misc]
-    return result
+    for name in few:
+        report(f"{name!r} makes fewer channels than an orbit of {kind!r} has: they are plain.")
+    for name in unreached:
+        report(f"{name!r} was not reached by the example, and stays ordinary.")
 
 
 def _checked(model: Any, keep: Iterable[str]) -> list[str]:
