@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+import jax
 from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
@@ -76,6 +77,8 @@ class Follower:
             calls.tries += [one for one in tries if len(one[1]) == self._axes]
             calls.others = calls.others or any(len(shape) != self._axes for _, shape in tries)
         for var in jaxpr.invars[count:]:
+            if jax.dtypes.issubdtype(var.aval.dtype, jax.dtypes.prng_key):
+                continue
             source, axes = marks.sets.new(plain=True), len(var.aval.shape)
             marks.inputs.add(source)
             marks.put(var, Mark(source, axes - 1 if axes > 1 else None), "")
@@ -152,7 +155,7 @@ class Follower:
             self._enter(eqn, eqn.params["name"])
         elif sort in INNER:
             self._inside(eqn)
-        else:
+        elif not sort.startswith("random_"):  # what is drawn has no channels, and knows nothing of the key's
             self._marks.still.follow(eqn)
             self._between(eqn, place)
 

@@ -11,6 +11,7 @@ from flax import nnx
 from jax import Array
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.flax.convert.chance import with_other_chance, without_chance
 from symmetric_layers.flax.convert.follow import Follower
 from symmetric_layers.flax.convert.spied import modules_of, spied, variables_of
 from symmetric_layers.flax.convert.traced import arrays_of, is_array, reason_of
@@ -20,17 +21,6 @@ ALLOWED = 1e-4  # relative; breaches are above 1e-3, rounding (of what a model c
 
 Report = Callable[[str], Any] | None
 Answers = Callable[[Any], dict[str, Array]]
-
-
-def without_chance(model: nnx.Module) -> nnx.Module:
-    """A copy that drops nothing: dropout tells left from right."""
-    model = nnx.clone(model)
-    for _, module in modules_of(model):
-        if isinstance(module, nnx.Dropout):
-            module.rate = 0.0
-        elif isinstance(module, nnx.MultiHeadAttention):
-            module.dropout_rate = 0.0
-    return model
 
 
 def randomised(model: nnx.Module) -> nnx.Module:
@@ -185,8 +175,23 @@ def refuse_breach(model: nnx.Module, example: Any, kind: str, follower: Follower
             continue
         first = _first_breach(model, example, kind, follower, training)
         mode = "training" if training else "evaluation"
+        said = f"breaks the law by {worst:.1e} in {mode} mode, first at {first or 'its answer'!r}"
+        if _is_random(model, example, follower, training):
+            raise SymmetryError(
+                f"model: the converted network {said}, and draws random numbers there: with others it answers the same "
+                f"picture otherwise. Expected at most {ALLOWED:.0e}, of a network that draws none. Let it draw none in "
+                "that mode, or pass measure=False and measure it by equivariance_error where it does not."
+            )
         raise SymmetryError(
-            f"model: the converted network breaks the law by {worst:.1e} in {mode} mode, first at "
-            f"{first or 'its answer'!r}. Expected at most {ALLOWED:.0e}. Write that part with layers that mirror, or "
-            "keep it ordinary with keep."
+            f"model: the converted network {said}. Expected at most {ALLOWED:.0e}. Write that part with layers that "
+            "mirror, or keep it ordinary with keep."
         )
+
+
+def _is_random(model: nnx.Module, example: Any, follower: Follower, training: bool) -> bool:
+    """Whether a network answers one picture otherwise when it draws other random numbers."""
+    (wild, x), found = (without_chance(model), random_input(example)), []
+    (wild.train if training else wild.eval)()
+    for one, given in ((wild, x), with_other_chance(wild, x)):
+        found.append(compiled(one, given, follower)(given))
+    return any(bool((answer != found[1][name]).any()) for name, answer in found[0].items())

@@ -9,9 +9,10 @@ from flax import nnx
 
 from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.flax.convert.average import refuse_other_than_average
+from symmetric_layers.flax.convert.chance import without_chance
 from symmetric_layers.flax.convert.follow import Follower
 from symmetric_layers.flax.convert.kinds import CONVS
-from symmetric_layers.flax.convert.measure import ALLOWED, Report, law_error, refuse_breach, without_chance
+from symmetric_layers.flax.convert.measure import ALLOWED, Report, law_error, refuse_breach
 from symmetric_layers.flax.convert.spied import host_of, is_ours, modules_of, no_module
 from symmetric_layers.flax.convert.surgeon import Surgeon
 from symmetric_layers.flax.convert.traced import accepted, arrays_of, traced

@@ -9,11 +9,11 @@ from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import spread
+from symmetric_layers.flax.convert.chance import without_chance
 from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import General
 from symmetric_layers.flax.convert.grids import Axis, axes_of, axes_of_transposed, placed
 from symmetric_layers.flax.convert.made import NORMS
-from symmetric_layers.flax.convert.measure import without_chance
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import alike
 from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
