@@ -32,7 +32,9 @@ from symmetric_layers.keras.convert.kinds import (
     kind_of,
     pads_of,
 )
-from symmetric_layers.keras.convert.walk import Seen, article, data_format_of, inputs_like, is_network, walk
+from symmetric_layers.keras.convert.order import Flat, flat_of
+from symmetric_layers.keras.convert.sentences import lost, strange, weighty
+from symmetric_layers.keras.convert.walk import Seen, data_format_of, inputs_like, is_network, walk
 from symmetric_layers.sets import Mark, Sets
 
 
@@ -47,7 +49,9 @@ class Follower:
         self.writes: dict[int, int] = {}  # by layer that makes channels of its own: their set
         self._answers: dict[str, tuple[Mark, int]] = {}  # by the name of a layer: and how many axes the answer has
         self.vectors: set[int] = set()  # layers of somebody's own whose weights are numbers for each channel
-        self.entries: dict[int, list[Mark]] = {}  # by model inside the model: its inputs
+        self.entries: dict[int, list[tuple[int, int | None]]] = {}  # by model inside: its inputs' sets and axes
+        self.flats: dict[int, Flat] = {}  # by dense layer: the map that it reads flattened
+        self._flats: dict[int, Flat] = {}  # by tensor
         self.pads: dict[int, Any] = {}  # by convolution: the lopsided padding before it, which nothing else reads
         self._padded: dict[int, Any] = {}
         self._marks: dict[int, Mark] = {}
@@ -57,6 +61,7 @@ class Follower:
         self._inputs: set[int] = set()
         self._names = kept
         inputs = inputs_like(model)
+        self.positions = max(len(tensor.shape) - 2 for tensor in keras.tree.flatten(inputs))  # of pictures
         for tensor in keras.tree.flatten(inputs):
             source = self.sets.new(plain=True)
             self._inputs.add(source)
@@ -158,14 +163,17 @@ class Follower:
 
     def _enter(self, model: Any, name: str, kept: bool, given: list[Any], answers: list[Any]) -> None:
         inner = inputs_like(model)
-        self.entries.setdefault(id(model), [self._mark(tensor) for tensor in given])
+        marks = [(self._mark(tensor), id(tensor) in self._flats) for tensor in given]
+        self.entries.setdefault(id(model), [(mark.source, 1 if flat else mark.dim) for mark, flat in marks])
         for tensor, seen in zip(given, keras.tree.flatten(inner), strict=False):
             self._set(seen, self._mark(tensor))
+            self._flatten(seen, self._flats.get(id(tensor)))
         found = self._through(model, inner, f"{name}/", kept)
         for tensor in keras.tree.flatten(found):
             self._pad_is_read(None, tensor)
         for tensor, seen in zip(answers, keras.tree.flatten(found), strict=True):
             self._set(tensor, self._mark(seen))
+            self._flatten(tensor, self._flats.get(id(seen)))
 
     def _follow(self, operation: Any, name: str, given: list[Any], answers: list[Any], call: Any) -> None:
         layer, first = each_of(operation), given[0]
@@ -189,19 +197,24 @@ class Follower:
             self._move(operation, first, answers, call)
         else:
             self._alone(operation, name, first, answers)
+            for tensor in answers:  # number by number
+                self._flatten(tensor, self._flats.get(id(first)) if tensor.shape == first.shape else None)
 
     def _meet(self, operation: Any, name: str, tensor: Any) -> None:
         """Notes what a layer reads, and what no layer could read."""
         mark, axis, layer = self._mark(tensor), axis_of(operation, len(tensor.shape)), each_of(operation)
-        if mark.lost or mark.dim not in (None, axis):
-            self._faults.append((mark.source, _lost(name, layer, mark.lost or "an exchange of axes")))
+        flat = self._flats.get(id(tensor)) if kind_of(layer, (keras.layers.Dense,)) else None
+        if flat is not None and self.flats.setdefault(id(layer), flat) == flat:
+            pass
+        elif mark.lost or mark.dim not in (None, axis):
+            self._faults.append((mark.source, lost(name, layer, mark.lost or "an exchange of axes")))
         if isinstance(layer, WEIGHS) and not kind_of(layer, KNOWN):
-            self._faults.append((mark.source, _strange(name, layer)))
+            self._faults.append((mark.source, strange(name, layer)))
         self.reads.setdefault(id(layer), []).append(mark.source)
         if isinstance(layer, WEIGHS) and id(layer) not in self.writes:
             self.writes[id(layer)] = self.sets.new()
             if not kind_of(layer, KNOWN):
-                self._faults.append((self.writes[id(layer)], _strange(name, layer)))
+                self._faults.append((self.writes[id(layer)], strange(name, layer)))
 
     def _concatenate(self, operation: Any, name: str, given: list[Any], answer: Any) -> None:
         marks = [self._mark(tensor) for tensor in given]
@@ -230,8 +243,8 @@ class Follower:
                 continue
             behind, there = len(tensor.shape) - mark.dim, len(other.shape) - second.dim
             if behind != there:
-                self._faults.append((second.source, _lost(name, operation, "an exchange of axes")))
-                self._faults.append((mark.source, _lost(name, operation, "an exchange of axes")))
+                self._faults.append((second.source, lost(name, operation, "an exchange of axes")))
+                self._faults.append((mark.source, lost(name, operation, "an exchange of axes")))
             elif other.shape[second.dim] == tensor.shape[mark.dim]:
                 self.sets.join(mark.source, second.source)
             else:  # one number for all channels
@@ -247,12 +260,12 @@ class Follower:
                 self.vectors.add(id(each_of(operation)))
                 self.reads.setdefault(id(each_of(operation)), []).append(mark.source)
             else:
-                self._faults.append((mark.source, _weighty(name, operation)))
+                self._faults.append((mark.source, weighty(name, operation)))
         for answer in answers:
             dim = mark.dim
             same = dim is None or (len(answer.shape) == len(tensor.shape) and answer.shape[dim] == tensor.shape[dim])
-            lost = mark.lost or type(operation).__name__
-            self._set(answer, mark if same else Mark(mark.source, None, lost))
+            how = mark.lost or type(operation).__name__
+            self._set(answer, mark if same else Mark(mark.source, None, how))
 
     def _move(self, operation: Any, tensor: Any, answers: list[Any], call: Any) -> None:
         """Follows the channels by sending their numbers the same way."""
@@ -261,6 +274,11 @@ class Follower:
             for answer in answers:
                 same = len(answer.shape) == len(tensor.shape)
                 self._set(answer, mark if same else mark._replace(dim=None))
+            return
+        flat = flat_of(operation, call, tensor, answers[0], mark.dim)
+        if flat is not None:
+            self._set(answers[0], Mark(mark.source, None, type(operation).__name__))
+            self._flatten(answers[0], flat)
             return
         sizes = [8 if size is None else size for size in tensor.shape]
         sizes[0] = _rows(tensor, answers[0]) if tensor.shape[0] is None else sizes[0]
@@ -272,8 +290,8 @@ class Follower:
         except Exception:  # sizes that are open have another size here
             moved = [None] * len(answers)
         for answer, seen in zip(answers, moved, strict=True):
-            lost = Mark(mark.source, None, type(each_of(operation)).__name__)
-            self._set(answer, lost if seen is None else self._found(ops.convert_to_numpy(seen), mark, operation))
+            unseen = Mark(mark.source, None, type(each_of(operation)).__name__)
+            self._set(answer, unseen if seen is None else self._found(ops.convert_to_numpy(seen), mark, operation))
 
     def _found(self, seen: Any, mark: Mark, operation: Any) -> Mark:
         """Where the numbers of the channels stand now."""
@@ -292,6 +310,10 @@ class Follower:
             self._set(tensor, Mark(self.sets.new(plain=True), None))
         return self._marks[id(tensor)]
 
+    def _flatten(self, tensor: Any, flat: Flat | None) -> None:
+        if flat is not None:
+            self._flats[id(tensor)] = flat
+
     def _set(self, tensor: Any, mark: Mark) -> None:
         self._alive.append(tensor)
         self._marks[id(tensor)] = mark
@@ -309,31 +331,3 @@ def _channels_in(model: Any, tensor: Any) -> int | None:
     if rank < 2:
         return None
     return 1 if rank > 2 and data_format_of(model) == "channels_first" else rank - 1
-
-
-def _lost(name: str, layer: Any, how: str) -> SymmetryError:
-    if how in ("Flatten", "Reshape", "Ravel"):
-        return SymmetryError(
-            f"model: {name!r}, {article(layer)}, reads channels that {how!r} has mixed with positions. "
-            "Expected channels alone. Pool over all positions first (GlobalAveragePooling2D), or keep that part "
-            "ordinary with keep."
-        )
-    return SymmetryError(
-        f"model: {name!r}, {article(layer)}, reads channels that cannot be followed through {how!r}. "
-        "Expected channels that are moved, joined or combined one by one. Write that part with layers of Keras, or "
-        "keep it ordinary with keep."
-    )
-
-
-def _strange(name: str, layer: Any) -> SymmetryError:
-    return SymmetryError(
-        f"model: {name!r} is {article(layer)}, which computes something of its own. Expected a layer of Keras. "
-        "Use one, or keep that part ordinary with keep."
-    )
-
-
-def _weighty(name: str, layer: Any) -> SymmetryError:
-    return SymmetryError(
-        f"model: {name!r}, {article(layer)}, has weights for orbits of channels, and no form that knows of "
-        "them. Expected convolutions, norms and dense layers of Keras. Use these, or keep that part ordinary with keep."
-    )

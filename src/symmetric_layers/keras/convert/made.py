@@ -13,7 +13,9 @@ import symmetric_layers.keras.norm as norm
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.arranged import Symmetry
 from symmetric_layers.keras.convert.config import config_of, lambda_of, widened
+from symmetric_layers.keras.convert.flat import FlatDense
 from symmetric_layers.keras.convert.kinds import each_of, is_depthwise, kind_of, pads_of
+from symmetric_layers.keras.convert.order import Flat
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense, long_axis
 from symmetric_layers.keras.convert.walk import article
 from symmetric_layers.keras.mirrored import Mirrored
@@ -202,6 +204,32 @@ def dense(old: Any, orbits: Orbits, start: Start) -> Made:
         elif not start.is_fresh:
             _fill(new, old, {"kernel": 1 if out else 0}, new.plan.firsts)
             _fill(new, old, {"bias": 0}, new.plan.firsts if out else None)
+
+    return new, fill
+
+
+def flat_dense(old: Any, flat: Flat, orbits: Orbits, start: Start) -> Made:
+    """A dense layer on a flattened map."""
+    shape = list(flat.shape)
+    if orbits.inputs is not None:
+        shape[flat.axis] = start.wide(shape[flat.axis])
+    out = orbits.outputs is not None
+    more: dict[str, Any] = {"shape": shape, "axis": flat.axis, "symmetry": orbits.outputs, "in_symmetry": orbits.inputs}
+    new = made_of(FlatDense, {**config_of(old), **more, **({"units": start.wide(old.units)} if out else {})})
+
+    def fill() -> None:
+        if start.average:
+            numbers = _numbers(old.kernel)
+            if out and orbits.inputs:
+                numbers = _numbers(new.flattened(_first_of_orbits(new.as_map(old.kernel), -2, start)))
+            new.kernel.assign(numbers if out else numbers / start.size)
+            _fill(new, old, {"bias": 0}, None)
+        elif out and not start.is_fresh:
+            _fill(new, old, {"kernel": 1, "bias": 0}, new.plan.firsts)
+        elif not start.is_fresh:
+            new.kernel.assign(new.representatives(old.kernel))
+        if not (out or start.is_fresh):
+            _fill(new, old, {"bias": 0}, None)
 
     return new, fill
 

@@ -9,6 +9,7 @@ from keras import layers
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import expand_bias, spread
 from symmetric_layers.keras.convert.config import config_of
+from symmetric_layers.keras.convert.flat import FlatDense
 from symmetric_layers.keras.convert.grids import Axis, axis_of, axis_of_transposed, placed
 from symmetric_layers.keras.convert.kinds import CONVS, NORMS, each_of, pads_of
 from symmetric_layers.keras.convert.made import Made, around, copied, made_of
@@ -21,6 +22,7 @@ from symmetric_layers.keras.mirrored import Mirrored
 from symmetric_layers.letters import LETTERS
 
 _ASKED = ("symmetry", "in_symmetry", "share_bias", "grid", "pads")
+_OF_MAPS = (*_ASKED, "shape", "axis")
 
 
 def desymmetrize(model: Any) -> Any:
@@ -89,8 +91,8 @@ def _ordinary(name: str, layer: Any, shape: Any) -> Made:
     if issubclass(_host_of(layer), NORMS):
         values = ("gamma", "beta", "moving_mean", "moving_variance")
         return _host(layer, {value: lambda kept: expand_bias(kept, layer.plan) for value in values})
-    if isinstance(layer, (OrbitDense, SymmetricDense)):
-        bias = layer.full_bias if isinstance(layer, SymmetricDense) else lambda: layer.bias
+    if isinstance(layer, (OrbitDense, SymmetricDense, FlatDense)):
+        bias = (lambda: layer.bias) if isinstance(layer, OrbitDense) else layer.full_bias
         return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: bias()})
     if isinstance(layer, OrbitPReLU):
         return _host(layer, {"alpha": lambda kept: spread(kept, layer.plan, layer._axis - 1)})
@@ -108,7 +110,8 @@ def _host_of(layer: Any) -> Any:
 
 def _host(layer: Any, full: dict[str, Callable[[Any], Any]]) -> Made:
     """The host's own layer, with numbers written out."""
-    new = made_of(_host_of(layer), {key: value for key, value in config_of(layer).items() if key not in _ASKED})
+    asked = _OF_MAPS if isinstance(layer, FlatDense) else _ASKED
+    new = made_of(_host_of(layer), {key: value for key, value in config_of(layer).items() if key not in asked})
 
     def fill() -> None:
         for name, written in full.items():

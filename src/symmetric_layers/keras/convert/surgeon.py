@@ -26,6 +26,7 @@ from symmetric_layers.keras.convert.made import (
     conv,
     dense,
     depthwise,
+    flat_dense,
     in_the_mirror,
     invariant_conv,
     orbit_norm,
@@ -65,10 +66,11 @@ class Surgeon:
         if self._start.width == 1:
             return None
         found = []
-        for tensor, mark in zip(keras.tree.flatten(inputs_of(model)), self._follower.entries[id(model)], strict=True):
+        entries = self._follower.entries[id(model)]
+        for tensor, (source, axis) in zip(keras.tree.flatten(inputs_of(model)), entries, strict=True):
             shape = list(tensor.shape)
-            if mark.dim is not None and not self._follower.sets.is_plain(mark.source) and shape[mark.dim]:
-                shape[mark.dim] = self._start.wide(shape[mark.dim])
+            if axis is not None and not self._follower.sets.is_plain(source) and shape[axis]:
+                shape[axis] = self._start.wide(shape[axis])
             found.append(tuple(shape))
         return found
 
@@ -127,6 +129,9 @@ class Surgeon:
             if plain and answers:
                 return None
             made = None if answers else self._whole(name, layer.units)
+            flat = self._follower.flats.get(id(layer))
+            if flat is not None and (not plain or len(flat.shape) - 1 == self._follower.positions):
+                return flat_dense(layer, flat, Orbits(None if plain else whole, made), self._start)
             return dense(layer, Orbits(None if plain else whole, made), self._start)
         if not plain:
             self._refuse_torn(name, layer, answers)
