@@ -309,7 +309,8 @@ def test_a_pool_between_answers_is_told_from_one_between_orbits():
         )
     assert str(refused.value).endswith(
         "first at '1' (MaxPool2d): along 'h': n=8, k=3, s=2, p=1, d=1 leave a remainder of 1. Expected at most 1e-10. "
-        "Use sizes, strides and padding that leave nothing over there, or answers='orbits', or keep it ordinary with keep."
+        "Use sizes, strides and padding that leave nothing over there, or answers='orbits', or keep it ordinary "
+        "with keep."
     )
 
 

@@ -197,3 +197,14 @@ def test_it_is_differentiated_twice(case):
         *(p.detach().requires_grad_() for p in network.parameters()),
     )
     assert gradgradcheck(answer, given, fast_mode=True)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_an_optimizer_trains_what_was_handed_back(inplace):
+    x = torch.randn(1, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    twin = equivariant(model, "h", example=x, inplace=inplace, optimizer=optimizer)
+    for result in (twin, desymmetrize(twin, inplace=inplace, optimizer=optimizer)):
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        assert {*map(id, held)} == {*map(id, result.parameters())}

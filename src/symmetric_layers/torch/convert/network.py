@@ -126,7 +126,7 @@ def equivariant(
     times = as_many_parameters(model, kind, make) if width == "parameters" else Fraction(width)
     start = Start(times, orbit_size(kind), init == "average")
     target = model if inplace else copy_of(model)
-    before = dict(target.named_parameters(remove_duplicate=False))
+    before = dict(model.named_parameters(remove_duplicate=False))
     surgeon = make(target, start)
     trial = (make(copy_of(model), start) if inplace else surgeon).operate()
     if start.width != 1:

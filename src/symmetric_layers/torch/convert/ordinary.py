@@ -13,6 +13,7 @@ from symmetric_layers.torch.convert.banks import NORMS, arguments
 from symmetric_layers.torch.convert.flat import FlatConv, as_linear
 from symmetric_layers.torch.convert.grids import Axis, axis_of, dense, lettered, placed
 from symmetric_layers.torch.convert.operators import is_lopsided_pad
+from symmetric_layers.torch.convert.own import OwnConv, as_it_was
 from symmetric_layers.torch.convert.parts import PadAfter, SamePaddedConv2d, SymmetricLinear, UpCat, spreads_of
 from symmetric_layers.torch.convert.pools import ordinary_operator, ordinary_orbit_pool, padded_after
 from symmetric_layers.torch.convert.surgery import (
@@ -82,7 +83,7 @@ def desymmetrize(
             "model: no layer of this package is in it. Expected symmetric layers. Nothing is left to be done."
         )
     target = model if inplace else copy_of(model)
-    before = dict(target.named_parameters(remove_duplicate=False))
+    before = dict(model.named_parameters(remove_duplicate=False))
     sizes = _sizes(target, example)
     sized: list[str] = []
     numbers = Numbers()
@@ -149,6 +150,10 @@ def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, siz
     """The ordinary form of one module, or None where it may stay."""
     if not is_ours(module):
         return None
+    if isinstance(module, OwnConv):
+        if module.is_strided:
+            raise _formless(name, f"a {type(module.conv).__name__} with strides")
+        return as_it_was(module, numbers)
     if isinstance(module, FlatConv):
         return as_linear(module, numbers)
     if isinstance(module, HOSTS):
@@ -171,11 +176,15 @@ def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, siz
         _shapes(name, module, sizes)
         sized.append(f"{name!r} (as much padding as there)")
     elif not isinstance(module, (Mirrored, PadAfter, UpCat)):
-        raise SymmetryError(
-            f"model: {name!r}, a {type(module).__name__}, has no ordinary form. Expected convolutions, norms, pools "
-            "and linear layers. Take it out of the part that is converted."
-        )
+        raise _formless(name, f"a {type(module).__name__}")
     return None
+
+
+def _formless(name: str, sort: str) -> SymmetryError:
+    return SymmetryError(
+        f"model: {name!r}, {sort}, has no ordinary form. Expected convolutions, norms, pools and linear layers. Take "
+        "it out of the part that is converted."
+    )
 
 
 def _conv(name: str, layer: Any, sizes: Sizes | None, numbers: Numbers, sized: list[str]) -> nn.Module:

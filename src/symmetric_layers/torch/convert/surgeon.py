@@ -24,6 +24,7 @@ from symmetric_layers.torch.convert.banks import (
 from symmetric_layers.torch.convert.flat import whole_maps
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.operators import is_operator
+from symmetric_layers.torch.convert.own import own_conv
 from symmetric_layers.torch.convert.parts import SamePaddedConv2d, Spread, UpCat
 from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, exchange_modules, host_of
 from symmetric_layers.torch.mirrored import Mirrored
@@ -129,10 +130,13 @@ class Surgeon:
         if state is None:
             self.unreached.append(name)
             return None
-        if host is None:
-            raise _strange(name, conv)
         in_symmetry = None if state else self._orbits(conv.in_channels)
-        if self._plain(self._follower.writes[name]):
+        plain = self._plain(self._follower.writes[name])
+        if host is None:
+            if plain or conv.transposed or self._start.width != 1 or conv.groups == conv.in_channels > 1:
+                raise _strange(name, conv)
+            return own_conv(conv, self._whole(name, conv.out_channels, conv.groups), in_symmetry, self._numbers)
+        if plain:
             return invariant_conv(conv, invariant_form(host), in_symmetry, self._kind, self._numbers, self._start)
         depthwise = not state and conv.groups == conv.in_channels == conv.out_channels
         symmetry = self._whole(name, conv.out_channels, 1 if depthwise else conv.groups)

@@ -76,7 +76,8 @@ def unreadable(name: str, module: nn.Module) -> SymmetryError | None:
     if parametrize.is_parametrized(module) or "weight" not in module._parameters:
         return SymmetryError(
             f"model: {name!r} derives its weight from something else (weight_norm, parametrize, ...). Expected a "
-            "weight of its own. Remove that first, or leave the layer out."
+            "weight of its own. Remove that first and register it on the converted layer again, or leave the layer out "
+            "with keep or where."
         )
     weight: Any = module.weight
     if torch.nn.parameter.is_lazy(weight):
@@ -137,12 +138,18 @@ class Numbers:
         setattr(new, name, self._made[key])
 
 
+def _inside(name: str) -> str:
+    """The name of the same parameter in a layer that was put into another."""
+    parent, _, own = name.rpartition(".")
+    return f"{parent}.conv.{own}".lstrip(".")
+
+
 def renew(optimizer: Any, before: Mapping[str, Tensor], model: nn.Module) -> None:
     """Gives an optimizer the new model's parameters for those of the same names; what it knew of these is lost."""
     if optimizer is None:
         return
     after = dict(model.named_parameters(remove_duplicate=False))
-    new_of = {id(old): after.get(name) for name, old in before.items()}
+    new_of = {id(old): after.get(name, after.get(_inside(name))) for name, old in before.items()}
     placed: set[int] = set()
     for group in optimizer.param_groups:
         parameters = []
