@@ -117,7 +117,47 @@ def windows(x):
     return layers.Conv2D(2, 1)(keras.ops.reshape(keras.ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, 9, 8, 4)))
 
 
+def tokens_of(x, channels):
+    return layers.Reshape((72, channels), dtype="float64")(layers.Conv2D(channels, 1, dtype="float64")(x))
+
+
+def attended(attend):
+    """Positions attend to positions, by products that are written out."""
+
+    def build(x):
+        x = layers.Conv2D(8, 3, padding="same", dtype="float64")(x)
+        seen = layers.Reshape((9, 8, 8), dtype="float64")(attend(*(tokens_of(x, channels) for channels in (4, 4, 8))))
+        return layers.Conv2D(2, 1, dtype="float64")(x + seen)
+
+    return build
+
+
+def keys_first(q, k, v):
+    weights = ops.softmax(ops.matmul(k, ops.transpose(q, (0, 2, 1))), axis=1)
+    return ops.transpose(ops.matmul(ops.transpose(v, (0, 2, 1)), weights), (0, 2, 1))
+
+
+def linear(q, k, v):
+    return ops.softmax(q) @ (ops.swapaxes(ops.softmax(k, axis=1), 1, 2) @ v)
+
+
+def dotted(q, k, v):
+    weights = layers.Softmax(dtype="float64")(layers.Dot(2, dtype="float64")([q, k]))
+    return layers.Dot((2, 1), dtype="float64")([weights, v])
+
+
+ATTENTION = {
+    "matmul": lambda q, k, v: ops.matmul(ops.softmax(ops.matmul(q, ops.transpose(k, (0, 2, 1)))), v),
+    "@": lambda q, k, v: ops.softmax(q @ ops.swapaxes(k, 1, 2) / 2.0) @ v,
+    "keys first": keys_first,
+    "linear": linear,
+    "dot": dotted,
+    "einsum": lambda q, k, v: ops.einsum("bqk,bkc->bqc", ops.softmax(ops.einsum("bqc,bkc->bqk", q, k)), v),
+}
+
+
 LAWFUL = {
+    **{f"attention, {name}": (attended(attend), "hv") for name, attend in ATTENTION.items()},
     "windows": (windows, "h"),
     "across": (across, "h"),
     "twice behind a pad": (twice_behind_a_pad, "h"),

@@ -32,6 +32,7 @@ from symmetric_layers.keras.convert.kinds import (
     kind_of,
     pads_of,
 )
+from symmetric_layers.keras.convert.multiply import axes_in_product, product
 from symmetric_layers.keras.convert.order import Flat, flat_of
 from symmetric_layers.keras.convert.sentences import lost, strange, weighty
 from symmetric_layers.keras.convert.walk import Seen, data_format_of, inputs_like, is_network, walk
@@ -177,7 +178,7 @@ class Follower:
 
     def _follow(self, operation: Any, name: str, given: list[Any], answers: list[Any], call: Any) -> None:
         layer, first = each_of(operation), given[0]
-        sort = type(layer).__name__
+        sort, terms = type(layer).__name__, axes_in_product(operation, given)
         if kind_of(layer, KNOWN) or isinstance(layer, WEIGHS):
             self._meet(operation, name, first)
             for tensor in answers:
@@ -191,6 +192,9 @@ class Follower:
                 self._padded[id(answers[0])] = layer
         elif kind_of(operation, (keras.layers.Concatenate,)) or sort in ("Concatenate", "Stack"):
             self._concatenate(operation, name, given, answers[0])
+        elif terms is not None:
+            marks = [self._mark(tensor) for tensor in given]
+            self._set(answers[0], product(self.sets, type(operation).__name__, marks, *terms))
         elif kind_of(operation, MERGES) or len(given) > 1:
             self._combine(operation, name, given, answers)
         elif kind_of(layer, (*MOVES, *GLOBAL_POOLS)) or sort in MOVING | REDUCING:

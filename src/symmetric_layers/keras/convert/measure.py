@@ -137,12 +137,12 @@ def runs(model: Any) -> Iterator[None]:
         if not whole:
             raise
         raise SymmetryError(
-            f"example: the model does not take the whole numbers that were drawn ({_reason(error)}). Expected numbers "
+            f"example: the model does not take the whole numbers that were drawn ({reason_of(error)}). Expected numbers "
             "that it takes. Pass an example with such, or measure=False."
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What an error says, without the frame that the host puts around it."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith("Exception encountered when calling")]

@@ -17,6 +17,7 @@ from symmetric_layers.keras.convert.measure import (
     Report,
     law_error,
     randomised,
+    reason_of,
     refuse_breach,
     refuse_other_batches,
     refuse_other_shapes,
@@ -137,7 +138,7 @@ def _made(model: Any, surgeon: Surgeon, other: bool, width: int | str) -> Any:
     except Exception as error:
         if not other:
             raise
-        raise too_wide(width, str(error).strip().splitlines()[0].rstrip(".")) from error
+        raise too_wide(width, reason_of(error)) from error
     return new
 
 
