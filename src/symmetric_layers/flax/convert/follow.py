@@ -26,6 +26,7 @@ from symmetric_layers.flax.convert.steps import (
     crooked,
     crooked_along,
     lost,
+    part,
     strange,
     weighty,
 )
@@ -110,6 +111,10 @@ class Follower:
         """Whether a layer makes plain channels."""
         return self._marks.sets.is_plain(self.writes[name])
 
+    def stopped(self, name: str) -> str:
+        """The part without a form for orbits that the channels of a layer meet; nothing where there is none."""
+        return self._marks.stopped([*self.reads[name], self.writes[name]])
+
     def are_orbits(self, sources: Iterable[int]) -> bool:
         """Whether any of these channels are orbits."""
         return any(not self._marks.sets.is_plain(source) for source in sources)
@@ -191,6 +196,8 @@ class Follower:
             if name not in self.writes:
                 self.writes[name] = marks.sets.new(plain=not known or self._kept(name))
             mark = Mark(self.writes[name], last)
+        if not known and not self._kept(name):
+            marks.stop(mark, f"{name!r}, {type(module).__name__}")
         marks.put(answer, mark, place)
         marks.still.put(answer, (marks.still.of(picture) & frozenset(range(min(rank - read, last)))) | heads, heads)
         self._answers[name] = mark, last + 1
@@ -263,6 +270,7 @@ class Follower:
         for mark in found[1:]:
             if mark.dim is not None or mark.lost:
                 self._marks.sets.join(found[0].source, mark.source)
+        self._marks.stop(found[0], part(place, eqn.primitive.name))
         for var in eqn.outvars:
             self._marks.put(var, self._marks.loses(found[0], eqn.primitive.name), place)
 

@@ -1,6 +1,6 @@
 """The marks of the arrays in a graph, what is refused if channels turn out to be orbits, and where they are cut."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from symmetric_layers.errors import SymmetryError
@@ -20,6 +20,7 @@ class Marks:
         self._places: dict[Any, str] = {}
         self._faults: list[tuple[int, SymmetryError]] = []
         self._flat: dict[Any, tuple[int, ...]] = {}
+        self._stops: list[tuple[int, str]] = []
         self._joined: list[tuple[str, int, int]] = []
         self._cuts: list[tuple[str, int, int]] = []
 
@@ -71,6 +72,15 @@ class Marks:
     def refuse(self, mark: Mark, fault: SymmetryError) -> None:
         """Refuses this, if the channels are orbits."""
         self._faults.append((mark.source, fault))
+
+    def stop(self, mark: Mark, part: str) -> None:
+        """This part has no form for orbits, and these are its channels."""
+        self._stops.append((mark.source, part))
+
+    def stopped(self, sources: Collection[int]) -> str:
+        """The first part without a form for orbits that such channels meet; nothing where there is none."""
+        met = {self.sets.find(source) for source in sources}
+        return next((part for source, part in self._stops if self.sets.find(source) in met), "")
 
     def cut(self, mark: Mark, place: str, channel: int) -> None:
         """Channels are cut here."""

@@ -6,7 +6,7 @@ from typing import Any
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.products import product
 from symmetric_layers.flax.convert.reshapes import reshape
-from symmetric_layers.flax.convert.steps import WEIGHTS, weighty
+from symmetric_layers.flax.convert.steps import WEIGHTS, part, weighty
 from symmetric_layers.sets import Mark
 
 Move = Callable[[Marks, Any, str], None]
@@ -169,8 +169,10 @@ def _gather(marks: Marks, eqn: Any, place: str) -> None:
 
 def _convolve(marks: Marks, eqn: Any, place: str) -> None:
     found = marks.known(eqn)
+    how = next((one.lost for one in found[1:] if one.lost), eqn.primitive.name)
     for mark in found:
-        marks.refuse(mark, weighty(place, next((one.lost for one in found[1:] if one.lost), eqn.primitive.name)))
+        marks.refuse(mark, weighty(place, how))
+        marks.stop(mark, part(place, how))
     marks.put(eqn.outvars[0], marks.loses(found[0], eqn.primitive.name), place)
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from symmetric_layers.flax.convert.marks import Marks
-from symmetric_layers.flax.convert.steps import WEIGHTS, lost, weighty
+from symmetric_layers.flax.convert.steps import WEIGHTS, lost, part, weighty
 from symmetric_layers.flax.convert.still import sides
 from symmetric_layers.sets import Mark
 
@@ -45,6 +45,7 @@ def _of_one(marks: Marks, eqn: Any, place: str, side: int) -> Mark:
         other = marks.of(eqn.invars[1 - side])
         how = other.lost if other is not None and other.lost.startswith(WEIGHTS) else "dot_general"
         marks.refuse(mark, weighty(place, how))
+        marks.stop(mark, part(place, how))
         return marks.loses(mark, "dot_general")
     stands = (0, batch[0][batch[1].index(mark.dim)]) if side and mark.dim in batch[1] else (side, mark.dim)
     return mark._replace(dim=_axes(eqn).index(stands))

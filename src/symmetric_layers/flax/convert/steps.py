@@ -111,8 +111,24 @@ def strange(name: str, kind: str) -> SymmetryError:
 
 def weighty(place: str, how: str = "") -> SymmetryError:
     """The refusal of weights that are no layer's."""
-    named = f"the variable {how.removeprefix(WEIGHTS)!r}" if how.startswith(WEIGHTS) else f"{usual(how)!r}"
     return SymmetryError(
-        f"model: {place or 'its call'!r} weighs orbits of channels with {named}. Expected nnx.Conv, nnx.Linear, or one "
-        "number for each channel. Use these, or keep that part ordinary with keep."
+        f"model: {place or 'its call'!r} weighs orbits of channels with {_named(how)}. Expected nnx.Conv, nnx.Linear, "
+        "or one number for each channel. Use these, or keep that part ordinary with keep."
+    )
+
+
+def part(place: str, how: str) -> str:
+    """What a part without a form for orbits is called."""
+    return f"{_named(how)} in {place or 'its call'!r}"
+
+
+def _named(how: str) -> str:
+    return f"the variable {how.removeprefix(WEIGHTS)!r}" if how.startswith(WEIGHTS) else f"{usual(how)!r}"
+
+
+def stopped(name: str, other: str) -> SymmetryError:
+    """The refusal of a layer that is ordinary on both sides because of another part."""
+    return SymmetryError(
+        f"model: {name!r} has no orbits on either side, for its channels meet {other}, which has no form for orbits. "
+        "Expected an nnx.Conv or nnx.Linear between that and orbits. Put one there, or keep both ordinary with keep."
     )

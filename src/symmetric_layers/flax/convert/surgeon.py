@@ -12,6 +12,7 @@ from symmetric_layers.flax.convert.made import conv, flat_linear, invariant_conv
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
 from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, put, variables_of
+from symmetric_layers.flax.convert.steps import stopped
 from symmetric_layers.flax.mirrored import Mirrored
 from symmetric_layers.letters import orbit_size
 from symmetric_layers.start import Start
@@ -142,6 +143,9 @@ class Surgeon:
     def _refuse_pictures(self, name: str) -> None:
         """Refuses layers between a picture and an answer; beside what is kept they are ordinary."""
         if not self._hybrid:
+            other = self._follower.stopped(name)
+            if other:
+                raise stopped(name, other)
             raise SymmetryError(
                 f"model: {name!r} reads a picture and gives an answer, with no orbits between. Expected two layers at "
                 "least, one into orbits and one out of them. Add one, or keep it ordinary with keep."
