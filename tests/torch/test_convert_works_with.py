@@ -15,7 +15,7 @@ from torch.autograd import gradgradcheck
 from torch.export import Dim
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 
-from symmetric_layers.torch import equivariant
+from symmetric_layers.torch import desymmetrize, equivariant
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
