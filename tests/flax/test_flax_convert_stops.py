@@ -77,3 +77,17 @@ def test_weights_are_named_by_where_they_stand():
     step = Call(lambda net, x: net.own(x), own=Own(4, 4, (3, 3), rngs=nnx.Rngs(0)))
     with pytest.raises(SymmetryError, match=r"'layers.1.own' weighs orbits of channels with the variable"):
         equivariant(through(step), "h", example=X)
+
+
+@pytest.mark.parametrize("wrapper", [nnx.WeightNorm, nnx.SpectralNorm])
+def test_wrappers_that_write_filters_are_named(wrapper):
+    model = through(wrapper(conv(4, 4), rngs=nnx.Rngs(0)), conv(4, 4))
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(model, "h", example=X)
+    assert str(refusal.value) == (
+        f"model: 'layers.1', {wrapper.__name__}, writes the filters of its layer anew in every call. Expected layers "
+        "that keep their filters. Take it off, or keep that part ordinary with keep."
+    )
+    new = equivariant(model, "h", example=X, keep=["layers.1"], measure=False)
+    names = [type(layer).__name__ for layer in new.layers]
+    assert names == ["Conv", wrapper.__name__, "SymmetricConv", "InvariantConv"]

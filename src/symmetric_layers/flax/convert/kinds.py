@@ -16,6 +16,8 @@ KNOWN: tuple[type, ...] = (*WEIGHS, *NORMS)
 # whose weights are no numbers for each channel, and who have no form for orbits
 STRANGE: tuple[type, ...] = (nnx.Einsum, nnx.Embed)
 
+WRITES: tuple[type, ...] = (nnx.WeightNorm, nnx.SpectralNorm)  # into the weights of the layer that they hold
+
 
 def is_layer(module: Any) -> bool:
     """Whether a module is looked at as a whole."""

@@ -1,7 +1,7 @@
 """Networks of ordinary layers become networks that obey the law."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +11,7 @@ from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.flax.convert.average import refuse_other_than_average
 from symmetric_layers.flax.convert.chance import without_chance
 from symmetric_layers.flax.convert.follow import Follower
-from symmetric_layers.flax.convert.kinds import CONVS
+from symmetric_layers.flax.convert.kinds import CONVS, WRITES
 from symmetric_layers.flax.convert.measure import ALLOWED, Report, law_error, refuse_breach
 from symmetric_layers.flax.convert.spied import host_of, is_ours, modules_of, no_module
 from symmetric_layers.flax.convert.surgeon import Surgeon
@@ -162,7 +162,18 @@ def _checked(model: nnx.Module, keep: Any) -> list[str]:
             raise SymmetryError(
                 f"keep: {name!r} is no module of the model. Expected names like 'encoder.layers.0'. Use such."
             )
+    _refuse_writers(names, kept)
     return kept
+
+
+def _refuse_writers(modules: Mapping[str, Any], kept: Iterable[str]) -> None:
+    """Refuses norms of weights: what they write are all filters, of which orbits store one."""
+    for name, module in modules.items():
+        if isinstance(module, WRITES) and not _inside(name, kept):
+            raise SymmetryError(
+                f"model: {name!r}, {type(module).__name__}, writes the filters of its layer anew in every call. "
+                "Expected layers that keep their filters. Take it off, or keep that part ordinary with keep."
+            )
 
 
 def _inside(name: str, kept: Iterable[str]) -> bool:
