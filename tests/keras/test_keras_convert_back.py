@@ -2,9 +2,10 @@
 
 import keras
 import networks_keras
+import numpy as np
 import pytest
-from converted_keras import alike, pictures, wild
-from keras import layers
+from converted_keras import alike, answers, pictures, wild
+from keras import layers, ops
 
 import symmetric_layers.keras as ours
 from symmetric_layers import SymmetryError
@@ -66,6 +67,40 @@ def test_pools_have_an_ordinary_form_where_they_fit():
         "model: 'max_pooling2d', a MaxPooling2D in the mirror, has no ordinary form at pictures of (12, 10). Expected "
         "sizes at which it is its own mirror image. Make the model for such a size."
     ).replace("'max_pooling2d'", repr(crooked.layers[3].name))
+
+
+@pytest.fixture
+def _in_double():
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx(before)
+
+
+@pytest.mark.usefixtures("_in_double")
+def test_where_all_is_double_transposed_layers_have_an_ordinary_form_too():
+    steps = [layers.Conv2D(8, 3), layers.Conv2DTranspose(8, 3, strides=2), layers.Conv2D(2, 3)]
+    new = wild(equivariant(keras.Sequential([layers.Input((6, 7, 2)), *steps]), "hv"))
+    alike(desymmetrize(new), new, pictures(new))
+
+
+def adapted():
+    steps = [layers.Conv2D(8, 3, name="first"), layers.GlobalAveragePooling2D(), layers.Dense(4, name="hidden")]
+    model = keras.Sequential([layers.Input((9, 8, 2)), *steps, layers.Dense(2, name="last")])
+    return equivariant(model, "h", measure=False)
+
+
+@pytest.mark.parametrize("name", ["first", "hidden", "last"])
+def test_what_is_adapted_is_merged_into_the_ordinary_kernels(name):
+    new = wild(adapted())
+    before = answers(new, pictures(new))[0]
+    layer = new.get_layer(name)
+    layer.enable_lora(2)
+    layer.lora_kernel_b.assign(ops.ones(layer.lora_kernel_b.shape))
+    plain = desymmetrize(new)
+    alike(plain, new, pictures(new))
+    assert np.abs(answers(plain, pictures(new))[0] - before).max() > 1e-3
+    assert not plain.get_layer(name).lora_enabled
 
 
 def test_signals_are_spread_out_by_ordinary_layers_too():

@@ -54,7 +54,7 @@ def _cut_before(layer: Any, index: int, size: int) -> tuple[int, int]:
     taps, stride, dilation = layer.kernel_size[index], layer.strides[index], layer.dilation_rate[index]
     middle, more = size // 2, layer.output_padding
     answer = ops.conv_transpose(
-        ops.reshape(ops.one_hot(middle, size), [1, size, 1]),
+        ops.reshape(ops.one_hot(middle, size, dtype="float32"), [1, size, 1]),
         ops.reshape(ops.arange(1, taps + 1, dtype="float32"), [taps, 1, 1]),
         strides=stride,
         padding=layer.padding,

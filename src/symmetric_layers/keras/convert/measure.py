@@ -137,8 +137,8 @@ def runs(model: Any) -> Iterator[None]:
         if not whole:
             raise
         raise SymmetryError(
-            f"example: the model does not take the whole numbers that were drawn ({reason_of(error)}). Expected numbers "
-            "that it takes. Pass an example with such, or measure=False."
+            f"example: the model does not take the whole numbers that were drawn ({reason_of(error)}). Expected "
+            "numbers that it takes. Pass an example with such, or measure=False."
         ) from error
 
 

@@ -21,7 +21,7 @@ from symmetric_layers.keras.invariant import OrbitDense
 from symmetric_layers.keras.mirrored import Mirrored
 from symmetric_layers.letters import LETTERS
 
-_ASKED = ("symmetry", "in_symmetry", "share_bias", "grid", "pads")
+_ASKED = ("symmetry", "in_symmetry", "share_bias", "grid", "pads", "lora_rank", "lora_alpha")
 _OF_MAPS = (*_ASKED, "shape", "axis")
 
 
@@ -29,7 +29,7 @@ def desymmetrize(model: Any) -> Any:
     """Turns a model with symmetric layers back into one of ordinary layers: same answers, nothing of this package left.
 
     For tools that know `Conv2D` and nothing else, and for colleagues without this package. The weights are written
-    out in full, so trained further the model would lose its symmetry.
+    out in full, so trained further the model would lose its symmetry. What LoRA has adapted is merged.
 
     Equivalent to: `Conv2D` with `full_kernel()` and `full_bias()`, and so on. A mirrored grid becomes a convolution
     with a kernel wider by what stride and size leave over, on pictures padded before.
