@@ -23,7 +23,6 @@ class Around(nn.Module):
         self.last = last or nn.Conv2d(8, 2, 1)
         self.place = nn.Parameter(torch.randn(1, 8, 9, 9))
         self.line = nn.Parameter(torch.randn(9))
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
         self.between = between
 
     def forward(self, x):
@@ -55,9 +54,9 @@ REFUSED = {
         "channels that are moved, joined or combined one by one. Write that part with layers of torch.nn, or keep it "
         "ordinary with keep.",
     ),
-    "attention": (
-        Around(lambda model, x, y: model.attention(*[y.flatten(2).mT] * 3)[0], nn.Linear(8, 2)),
-        "model: 'attention' weighs channels with a parameter of its own (multi_head_attention_forward). Expected a "
+    "own weights": (
+        Around(lambda model, x, y: F.conv2d(y, model.place, padding=4)),
+        "model: 'its forward' weighs channels with a parameter of its own (conv2d). Expected a "
         "layer of torch.nn for that. Use one, or keep that part ordinary with keep.",
     ),
     "shuffle": (

@@ -138,3 +138,23 @@ def test_noise_is_held_still_as_dropout_is(name):
     twin = equivariant(Noisy(NOISE[name]), "h", example=PICTURE)
     assert equivariance_error(twin.double(), PICTURE.double(), "h")[0].relative < 1e-12
     assert not torch.equal(twin(PICTURE.double()), twin(PICTURE.double()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_masks_without_channels_are_mirrored_with_their_picture(dtype):
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x, mask):
+            weights = mask[:, None].to(x)
+            return self.last(F.relu(self.first(torch.cat([x, weights], 1))) * weights)
+
+    example = (PICTURE, torch.rand(2, 16, 16).round().to(dtype))
+    twin = equivariant(Masked(), "h", example=example)
+    given = (PICTURE.double(), example[1].double() if dtype.is_floating_point else example[1])
+    assert equivariance_error(twin.double(), given, "h")[0].relative < 1e-12
+    assert_equivariant(twin, given, "h")
+    straight = twin(*given).flip(-1)
+    torch.testing.assert_close(twin(*[one.flip(-1) for one in given]), straight, rtol=0, atol=1e-12)

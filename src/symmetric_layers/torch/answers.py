@@ -84,10 +84,15 @@ def mapped(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
 
 
 def mirrored(x: Tree, rank: int, letter: str, symmetry: Mapping[str, int | str] | None = None) -> Tree:
-    """The inputs seen in a mirror: pictures read backwards along the letter, their channels exchanged."""
+    """The inputs seen in a mirror: pictures read backwards along the letter, their channels exchanged.
+
+    Pictures have channels; what has none (a mask) is one where it is as large as a picture beside it.
+    """
+    sizes = {tensor.shape[2:] for _, tensor in tensors(x) if tensor.dim() == rank + 2}
 
     def change(tensor: Tensor) -> Tensor:
-        picture = tensor.flip(axes(letter)) if rank and tensor.dim() == rank + 2 else tensor
+        is_picture = tensor.dim() == rank + 2 or (tensor.dim() == rank + 1 and tensor.shape[1:] in sizes)
+        picture = tensor.flip(axes(letter)) if rank and is_picture else tensor
         if not symmetry or tensor.dim() not in (2, rank + 2):
             return picture
         return exchanged(picture, bank(symmetry, tensor.shape[1]), letter, 1)
@@ -120,6 +125,10 @@ def difference(expected: Tensor, answer: Tensor) -> tuple[float, float]:
 
 
 _DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "dropout_"}
+_INSIDE = {  # functions that drop something on their way: where they are told how much
+    "multi_head_attention_forward": (10, "dropout_p"),
+    "scaled_dot_product_attention": (4, "dropout_p"),
+}
 _DRAWS = {
     "randn", "randn_like", "rand", "rand_like", "normal", "normal_", "uniform_", "bernoulli", "bernoulli_",
     "exponential_", "cauchy_", "log_normal_", "geometric_", "poisson",
@@ -134,6 +143,10 @@ class _Still(TorchFunctionMode):
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
         if name in _DROPOUT:
             return args[0] if args else kwargs["input"]
+        if name in _INSIDE:
+            place, argument = _INSIDE[name]
+            args = (*args[:place], 0.0, *args[place + 1 :]) if len(args) > place else args
+            kwargs = {**kwargs, argument: 0.0} if argument in kwargs else kwargs
         if name == "rrelu":  # its slopes are drawn while it trains
             args, kwargs = args[:3], {key: value for key, value in kwargs.items() if key != "training"}
         answer = func(*args, **kwargs)

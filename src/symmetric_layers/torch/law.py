@@ -121,7 +121,8 @@ def equivariance_error(
 
     Args:
         model: the network or layer, in the mode and with the numbers that it is to be measured with.
-        x: its input: a tensor `(N, C, *positions)`, a tuple of inputs, or a dict of keyword arguments.
+        x: its input: a tensor `(N, C, *positions)`, a tuple of inputs, or a dict of keyword arguments. A mask
+            `(N, *positions)` as large as a picture beside it is mirrored, too.
         axes: the letters to measure: `'h'`, `'hv'`, ...
         in_symmetry, symmetry: how the channels of the input and of the output are arranged, where they are orbits.
             Of a single layer of this package that is known.

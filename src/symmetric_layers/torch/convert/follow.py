@@ -30,6 +30,7 @@ from symmetric_layers.torch.convert.multiply import is_product, multiply
 from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
+_LAST = (nn.Linear, nn.MultiheadAttention)  # layers whose channels stand last
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "vector_norm", "logsumexp", "median",
     "argmax", "argmin", "nanmean", "nansum",
@@ -167,8 +168,8 @@ class Follower(TorchFunctionMode):
             if _known(module):
                 self._muted += 1
                 given = [value for _, value in tensors((args, kwargs))]
-                if given:
-                    self._meet(name, module, given[0])
+                for one in given[: 3 if isinstance(module, nn.MultiheadAttention) else 1]:
+                    self._meet(name, module, one)
 
         return before
 
@@ -177,9 +178,10 @@ class Follower(TorchFunctionMode):
             self._stack.pop()
             if _known(module):
                 self._muted -= 1
-            for _, tensor in tensors(answer):
+            answers = [tensor for _, tensor in tensors(answer)]
+            for tensor in answers[:1] if isinstance(module, nn.MultiheadAttention) else answers:
                 if name in self.writes:
-                    dim = tensor.dim() - 1 if isinstance(module, nn.Linear) else 1
+                    dim = tensor.dim() - 1 if isinstance(module, _LAST) else 1
                     set_mark(tensor, Mark(self.writes[name], dim))
                     self._made[self.writes[name]] = max(tensor.shape[dim], self._made.get(self.writes[name], 0))
                 elif _known(module):
@@ -207,9 +209,9 @@ class Follower(TorchFunctionMode):
     def _meet(self, name: str, module: nn.Module, tensor: Tensor) -> None:
         """Notes what a layer reads, and refuses what no layer could."""
         mark = mark_of(tensor) or Mark(self.sets.new(plain=True), None)
-        weighs = isinstance(module, (*HOSTS, nn.Linear))
-        last = isinstance(module, (nn.Linear, nn.LayerNorm))
-        harmless = self.sets.is_plain(mark.source) and not isinstance(module, nn.Linear)  # no mirror is looked for
+        weighs = isinstance(module, (*HOSTS, *_LAST))
+        last = isinstance(module, (*_LAST, nn.LayerNorm))
+        harmless = self.sets.is_plain(mark.source) and not isinstance(module, _LAST)  # no mirror is looked for
         if isinstance(module, nn.Linear) and mark.flat:
             self.flat[name] = mark.flat
         elif not self._kept(name) and not harmless:
@@ -301,8 +303,8 @@ class Follower(TorchFunctionMode):
         kept = self._kept(self._stack[-1])
         if name in _WEIGHED and not kept and any(isinstance(other, nn.Parameter) for other, _ in inputs):
             raise SymmetryError(
-                f"model: {self._stack[-1]!r} weighs channels with a parameter of its own ({name}). Expected a "
-                "layer of torch.nn for that. Use one, or keep that part ordinary with keep."
+                f"model: {self._stack[-1] or 'its forward'!r} weighs channels with a parameter of its own ({name}). "
+                "Expected a layer of torch.nn for that. Use one, or keep that part ordinary with keep."
             )
         for other, second in inputs:
             if other is tensor:
@@ -337,7 +339,7 @@ class Follower(TorchFunctionMode):
 
 
 def _known(module: nn.Module) -> bool:
-    return isinstance(module, (*HOSTS, nn.Linear)) or host_of(module, NORMS) is not None or is_operator(module)
+    return isinstance(module, (*HOSTS, *_LAST)) or host_of(module, NORMS) is not None or is_operator(module)
 
 
 def _lost(name: str, module: nn.Module, how: str) -> SymmetryError:

@@ -9,6 +9,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import call
+from symmetric_layers.torch.convert.attention import OrbitMultiheadAttention, ordinary_attention
 from symmetric_layers.torch.convert.banks import NORMS, arguments
 from symmetric_layers.torch.convert.flat import FlatConv, as_linear
 from symmetric_layers.torch.convert.grids import Axis, axis_of, dense, lettered, placed
@@ -154,6 +155,8 @@ def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, siz
         if module.is_strided:
             raise _formless(name, f"a {type(module.conv).__name__} with strides")
         return as_it_was(module, numbers)
+    if isinstance(module, OrbitMultiheadAttention):
+        return ordinary_attention(module, numbers)
     if isinstance(module, FlatConv):
         return as_linear(module, numbers)
     if isinstance(module, HOSTS):

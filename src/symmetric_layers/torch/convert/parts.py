@@ -52,9 +52,13 @@ class SymmetricLinear(nn.Linear):
 
     def full_weight(self) -> Tensor:
         """One row per feature: what the host's layer would hold as its `weight`."""
+        return self.expanded(self.weight)
+
+    def expanded(self, stored: Tensor) -> Tensor:
+        """The same of other rows that are stored like its own."""
         if self.plan is None:
-            return self.weight
-        return expand_weight(self.weight[(...,) + (None,) * self.plan.ndim], self.plan).flatten(1)
+            return stored
+        return expand_weight(stored[(...,) + (None,) * self.plan.ndim], self.plan).flatten(1)
 
     def full_bias(self) -> Tensor | None:
         """One bias per feature."""

@@ -12,6 +12,7 @@ from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import plan
 from symmetric_layers.start import Start
 from symmetric_layers.torch.convert.alone import MirroredModule, breaks_alone
+from symmetric_layers.torch.convert.attention import orbit_attention
 from symmetric_layers.torch.convert.banks import (
     NORMS,
     invariant_conv,
@@ -28,6 +29,8 @@ from symmetric_layers.torch.convert.own import own_conv
 from symmetric_layers.torch.convert.parts import SamePaddedConv2d, Spread, UpCat
 from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, exchange_modules, host_of
 from symmetric_layers.torch.mirrored import Mirrored
+
+_FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer)
 
 
 def inside(name: str, kept: list[str]) -> bool:
@@ -49,12 +52,13 @@ class Surgeon:
         """Converts the model."""
         new: dict[int, nn.Module] = {}
         whole = [name for name, module in self._model.named_modules() if self._is_seen_whole(name, module)]
+        parts = [f"{name}.out_proj".lstrip(".") for name, module in self._model.named_modules() if _attends(module)]
         for name, module in self._model.named_modules():
             made: nn.Module | None
             if name in whole and not inside(name, self._kept):
                 made = MirroredModule(module, {self._kind: "100%"}).train(module.training)
             else:
-                made = None if inside(name, [*self._kept, *whole]) else self._made(name, module)
+                made = None if inside(name, [*self._kept, *whole, *parts]) else self._made(name, module)
             if made is not None:
                 new[id(module)], self.names[id(made)] = made, name
         shared = list(self._shared())
@@ -69,6 +73,10 @@ class Surgeon:
                 config: Any = copy.copy(module.config)
                 config.tf_padding = False  # the convolution pads now
                 module.config = config
+            if isinstance(module, _FUSED) and any(id(part) in new for part in module.modules()):
+                vars(module).update(
+                    activation_relu_or_gelu=0, use_nested_tensor=False
+                )  # its layers are called one by one
         self.result = exchange_modules(self._model, new)
         return self.result
 
@@ -90,7 +98,9 @@ class Surgeon:
             written = None if inside(name, self._kept) else self._follower.writes.get(name)
             if self._plain(written):
                 continue
-            if isinstance(layer, nn.Linear):
+            if _attends(layer):
+                counts.append(made.embed_dim // made.num_heads)
+            elif isinstance(layer, nn.Linear):
                 counts.append(made.out_features)
             else:
                 depthwise = not self._follower.state(name) and made.groups == made.in_channels == made.out_channels
@@ -103,6 +113,8 @@ class Surgeon:
                 return self._conv(name, module)
             if isinstance(module, nn.Linear):
                 return self._linear(name, module)
+            if _attends(module):
+                return self._attention(name, module)
             if isinstance(module, NORMS):
                 return self._norm(name, module)
             if is_operator(module) and self._follower.state(name) is False:
@@ -161,6 +173,23 @@ class Surgeon:
             return whole_maps(old, sizes, symmetry, in_symmetry, self._kind, self._numbers, self._start)
         return linear(old, symmetry, in_symmetry, self._numbers, self._start)
 
+    def _attention(self, name: str, old: Any) -> nn.Module | None:
+        state = self._follower.state(name)
+        if state is None:
+            self.unreached.append(name)
+            return None
+        plain = self._plain(self._follower.writes[name])
+        if state and plain:
+            return None
+        if state or plain or not old._qkv_same_embed_dim or type(old) is not nn.MultiheadAttention:
+            raise SymmetryError(
+                f"model: {name!r}, a {type(old).__name__}, attends to orbits and gives plain features, or the reverse, "
+                "or has keys of another size. Expected queries, keys, values and answers that are orbits, as many. Put "
+                "linear layers before and behind it, or keep that part ordinary with keep."
+            )
+        self._whole(name, old.embed_dim, old.num_heads)  # heads of whole orbits
+        return orbit_attention(old, self._orbits(old.embed_dim), self._numbers, self._start)
+
     def _norm(self, name: str, norm: Any) -> nn.Module | None:
         own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
         if self._follower.state(name) is not False or not (own or self._start.width != 1):
@@ -187,6 +216,10 @@ class Surgeon:
             chosen = torch.tensor(self._start.chosen(channels), device=parameter.device)
             values = parameter.detach().index_select(axis, chosen)
             yield modules[name], key, Spread(key, arranged, axis), values
+
+
+def _attends(module: nn.Module) -> bool:
+    return isinstance(module, nn.MultiheadAttention)
 
 
 def _pads_itself(module: Any) -> bool:
