@@ -4,7 +4,7 @@ import warnings
 
 import keras
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from symmetric_layers import SymmetryError
 from symmetric_layers.keras import equivariant
@@ -46,3 +46,53 @@ def test_groups_hold_whole_orbits_where_the_network_is_wide_enough():
     new = equivariant(model, "h", width=2)
     assert new.layers[1].groups == 8
     assert equivariant(model, "h", width="parameters").layers[1].groups == 8
+
+
+def test_a_layer_without_a_form_is_named_and_not_the_convolution_behind_it():
+    steps = [layers.ConvLSTM2D(8, 3, padding="same", name="film"), layers.ReLU(), layers.Conv2D(2, 3, name="last")]
+    assert refusal_of(chain(*steps, shape=(3, 9, 8, 2))) == (
+        "model: 'last' gets no orbits to read, for 'film' before it is a ConvLSTM2D, which has no form that makes any. "
+        "Expected convolutions, norms and dense layers of Keras. Use these, or keep that part ordinary with keep."
+    )
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_it_is_named_through_models_and_moves_too(inside):
+    film = layers.ConvLSTM2D(8, 3, padding="same", name="film")
+    first = keras.Sequential([layers.Input((3, 9, 8, 2)), film], name="inner") if inside else film
+    steps = [first, layers.Permute((2, 1, 3)), layers.Permute((2, 1, 3)), layers.Conv2D(2, 3, name="last")]
+    name = "inner/film" if inside else "film"
+    assert f"for {name!r} before it is a ConvLSTM2D" in refusal_of(chain(*steps, shape=(3, 9, 8, 2)))
+
+
+def conditional(*behind):
+    picture, label = layers.Input((9, 8, 3)), layers.Input((1,), dtype="int32")
+    x, said = layers.Conv2D(8, 3, padding="same", name="first")(picture), layers.Embedding(10, 8, name="said")(label)
+    for layer in behind:
+        said = layer(said)
+    x = x + layers.Reshape((1, 1, 8))(said)
+    return keras.Model([picture, label], layers.Conv2D(2, 1)(layers.Conv2D(8, 3)(x)))
+
+
+def test_numbers_that_are_looked_up_are_no_orbits_before_a_layer_makes_some():
+    assert refusal_of(conditional()) == (
+        "model: 'first' makes no orbits, for its channels meet those of 'said', an Embedding, which are ordinary. "
+        "Expected channels that can be orbits. Put a Dense layer (for maps a convolution) behind that, or keep that "
+        "part ordinary with keep."
+    )
+    equivariant(conditional(layers.Dense(8)), "hv")
+
+
+def test_what_stands_between_other_layers_reads_no_picture():
+    start = layers.Input((9, 8, 3))
+    x = layers.Conv2D(8, 3, padding="same")(start)
+    gate = layers.Conv2D(1, 7, padding="same", activation="sigmoid", name="gate")(ops.mean(x, -1, keepdims=True))
+    model = keras.Model(start, layers.Conv2D(2, 1)(x * gate))
+    assert refusal_of(model) == (
+        "model: 'gate' reads ordinary channels and makes such, with no orbits between. Expected two layers at least, "
+        "one into orbits and one out of them. Add one, or keep it ordinary with keep."
+    )
+    assert refusal_of(chain(layers.Conv2D(2, 3, name="alone"))) == (
+        "model: 'alone' reads a picture and gives an answer, with no orbits between. Expected two layers at least, one "
+        "into orbits and one out of them. Add one, or keep it ordinary with keep."
+    )

@@ -163,7 +163,8 @@ class OrbitDense(_LeadsOut, keras.layers.Dense):
 
     Args:
         in_symmetry: how the input features are arranged: the `symmetry` of the layer before. None: an ordinary layer.
-        others: as in the host. Initializers draw the full kernel, of which the representatives are kept.
+        others: as in the host. Initializers draw the full kernel, of which the representatives are kept. The host's
+            `quantize` leaves this layer as it is (with a message of its own); quantize what `desymmetrize` makes.
 
     Attributes:
         kernel: one row per orbit and free feature, `(stored, units)`.

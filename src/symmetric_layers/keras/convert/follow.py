@@ -35,6 +35,7 @@ from symmetric_layers.keras.convert.kinds import (
 from symmetric_layers.keras.convert.multiply import axes_in_product, product
 from symmetric_layers.keras.convert.order import Flat, flat_of
 from symmetric_layers.keras.convert.sentences import lost, strange, weighty
+from symmetric_layers.keras.convert.stops import Stops
 from symmetric_layers.keras.convert.walk import Seen, data_format_of, inputs_like, is_network, walk
 from symmetric_layers.sets import Mark, Sets
 
@@ -42,8 +43,8 @@ from symmetric_layers.sets import Mark, Sets
 class Follower:
     """What one model does with its channels."""
 
-    def __init__(self, model: Any, kept: Sequence[str]) -> None:
-        self.sets = Sets()
+    def __init__(self, model: Any, kept: Sequence[str], positions: int) -> None:
+        self.sets, self.stops, self.positions = Sets(), Stops(), positions
         self.layers: dict[int, tuple[str, Any]] = {}  # by id, in the order of the calls: where a layer is, and itself
         self.kept: set[int] = set()
         self.reads: dict[int, list[int]] = {}  # by layer: the sets of channels that it met
@@ -62,7 +63,6 @@ class Follower:
         self._inputs: set[int] = set()
         self._names = kept
         inputs = inputs_like(model)
-        self.positions = max(len(tensor.shape) - 2 for tensor in keras.tree.flatten(inputs))  # of pictures
         for tensor in keras.tree.flatten(inputs):
             source = self.sets.new(plain=True)
             self._inputs.add(source)
@@ -86,6 +86,11 @@ class Follower:
     def answers_plain(self, layer: Any) -> bool:
         """Whether a layer makes plain channels."""
         return self.sets.is_plain(self.writes[id(layer)])
+
+    def reads_picture(self, layer: Any) -> bool:
+        """Whether a layer reads an input of the model."""
+        pictures = {self.sets.find(source) for source in self._inputs}
+        return any(self.sets.find(source) in pictures for source in self.reads[id(layer)])
 
     def arranged(self, name: str, kind: str) -> dict[str, str] | None:
         """How the channels are arranged that a layer answers; None where they are ordinary."""
@@ -145,6 +150,9 @@ class Follower:
                 self._set(tensor, Mark(self.sets.new(plain=True), axis_of(operation, len(tensor.shape))))
         elif given:
             self._follow(operation, name, given, answers, call)
+            if id(layer) not in self.writes:
+                own = id(layer) not in self.vectors and not kind_of(layer, KNOWN) and getattr(layer, "weights", None)
+                self.stops.hand_on(given, answers, (name, operation) if own else None)
         for tensor in answers[:1]:
             self._answers[name] = self._mark(tensor), len(tensor.shape)
 
@@ -167,14 +175,18 @@ class Follower:
         marks = [(self._mark(tensor), id(tensor) in self._flats) for tensor in given]
         self.entries.setdefault(id(model), [(mark.source, 1 if flat else mark.dim) for mark, flat in marks])
         for tensor, seen in zip(given, keras.tree.flatten(inner), strict=False):
-            self._set(seen, self._mark(tensor))
-            self._flatten(seen, self._flats.get(id(tensor)))
+            self._carry(tensor, seen)
         found = self._through(model, inner, f"{name}/", kept)
         for tensor in keras.tree.flatten(found):
             self._pad_is_read(None, tensor)
         for tensor, seen in zip(answers, keras.tree.flatten(found), strict=True):
-            self._set(tensor, self._mark(seen))
-            self._flatten(tensor, self._flats.get(id(seen)))
+            self._carry(seen, tensor)
+
+    def _carry(self, tensor: Any, seen: Any) -> None:
+        """The same tensor, inside of a model and outside."""
+        self._set(seen, self._mark(tensor))
+        self._flatten(seen, self._flats.get(id(tensor)))
+        self.stops.hand_on([tensor], [seen])
 
     def _follow(self, operation: Any, name: str, given: list[Any], answers: list[Any], call: Any) -> None:
         layer, first = each_of(operation), given[0]
@@ -197,6 +209,10 @@ class Follower:
             self._set(answers[0], product(self.sets, type(operation).__name__, marks, *terms))
         elif kind_of(operation, MERGES) or len(given) > 1:
             self._combine(operation, name, given, answers)
+        elif kind_of(layer, (keras.layers.Embedding,)):
+            self.sets.make_plain(self._mark(first).source)
+            self._set(answers[0], Mark(self.sets.new(plain=True), len(answers[0].shape) - 1))
+            self.stops.make(self._mark(answers[0]).source, (name, operation))
         elif kind_of(layer, (*MOVES, *GLOBAL_POOLS)) or sort in MOVING | REDUCING:
             self._move(operation, first, answers, call)
         else:
@@ -215,6 +231,7 @@ class Follower:
         if isinstance(layer, WEIGHS) and not kind_of(layer, KNOWN):
             self._faults.append((mark.source, strange(name, layer)))
         self.reads.setdefault(id(layer), []).append(mark.source)
+        self.stops.meet(layer, tensor)
         if isinstance(layer, WEIGHS) and id(layer) not in self.writes:
             self.writes[id(layer)] = self.sets.new()
             if not kind_of(layer, KNOWN):

@@ -144,9 +144,14 @@ class Surgeon:
         """Refuses layers that read pictures and cannot make orbits of them; beside what is kept they are ordinary."""
         if self._hybrid:
             return
+        follower = self._follower
         if kind_of(layer, CONVS):
-            raise SymmetryError(
-                f"model: {name!r} reads a picture and gives an answer, with no orbits between. Expected two layers at "
+            reason = follower.stops.reason(name, layer, follower.sets, follower.writes[id(layer)])
+            between = (
+                "a picture and gives an answer" if follower.reads_picture(layer) else "ordinary channels and makes such"
+            )
+            raise reason or SymmetryError(
+                f"model: {name!r} reads {between}, with no orbits between. Expected two layers at "
                 "least, one into orbits and one out of them. Add one, or keep it ordinary with keep."
             )
         raise SymmetryError(
