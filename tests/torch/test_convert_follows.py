@@ -91,8 +91,8 @@ def test_fewer_channels_than_an_orbit_has_are_plain_and_said_to_be():
     told = []
     twin = obeys(Gate(), axes="hv", report=told.append)
     assert told == [
-        "'unused' makes fewer channels than an orbit of 'hv' has: they are plain.",
-        "'gate' makes fewer channels than an orbit of 'hv' has: they are plain.",
+        "'unused' makes no whole orbits of 'hv': its channels are plain.",
+        "'gate' makes no whole orbits of 'hv': its channels are plain.",
     ]
     assert (type(twin.gate), type(twin.second), type(twin.unused)) == (
         InvariantConv2d,
@@ -321,3 +321,29 @@ def test_answers_that_lie_otherwise_are_told_how_to_lie():
         SymmetryError, match=r"first at the answer, where it does not lie as \(N, channels, \*positions\)"
     ):
         equivariant(nn.Sequential(model), "h", example=torch.randn(2, 3, 8, 7))
+
+
+def test_pictures_of_whole_numbers_and_normalised_ones_are_plain():
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1))
+            self.register_buffer("mean", torch.rand(3, 1, 1))
+
+        def forward(self, x):
+            return self.body(x.float() / 255 - self.mean)
+
+    twin = equivariant(Whole(), "h", example=torch.randint(0, 255, (2, 3, 8, 8), dtype=torch.uint8))
+    assert type(twin.body[0]) is SymmetricConv2d
+    assert twin.mean.shape == (3, 1, 1)
+
+
+def test_layers_that_mix_the_channels_of_pictures_alone_stay_what_they_are():
+    told = []
+    colours = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    twin = obeys(colours, report=told.append)
+    assert (type(twin[0]), type(twin[1])) == (InvariantConv2d, SymmetricConv2d)
+    assert told == ["'0' makes no whole orbits of 'h': its channels are plain."]
+    torch.testing.assert_close(twin[0](PICTURE), colours[0](PICTURE))
+    with pytest.raises(SymmetryError, match="'0' has 3 output channels, which are no whole orbits of 'h'"):
+        equivariant(nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)), "h", example=PICTURE)

@@ -47,6 +47,13 @@ class Same(nn.Conv2d):
         return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
+class TransposedSame(nn.ConvTranspose2d):
+    """Something else again."""
+
+    def forward(self, x):
+        return super().forward(x)[:, :, 1:-1, 1:-1]
+
+
 def network(conv, **more):
     layers = [conv(3, 8, 3, padding=1), nn.ReLU(), conv(8, 16, 3, 2, 1, **more), nn.ReLU(), conv(16, 8, 1), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(8, 2, 1))
@@ -70,6 +77,17 @@ def test_they_are_given_mirrored_filters_and_go_on_as_they_were_written(conv, ax
         assert max(row.relative for row in found) < 1e-12
     first = model[0](PICTURE)[:, 0]
     torch.testing.assert_close(twin[0](PICTURE)[:, 0], first)  # the first filter of an orbit is what it was
+
+
+@pytest.mark.parametrize("conv", [Standardised, Scaled, Same])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_ones_too(conv, stride):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), conv(8, 8, 3, stride, 1, groups=8), nn.ELU(), nn.Conv2d(8, 2, 1))
+    twin = equivariant(model, "hv", example=PICTURE)
+    assert twin[1].conv.weight.shape == (2, 1, 3, 3)
+    for sizes in ((8, 9), (9, 8), (7, 7)):
+        x = torch.randn(1, 3, *sizes, dtype=torch.float64)
+        assert max(row.relative for row in equivariance_error(copy.deepcopy(twin).double(), x, "hv")) < 1e-12
 
 
 def test_they_are_saved_copied_trained_compiled_and_told_to_an_optimizer():
@@ -103,11 +121,11 @@ def test_the_way_back_where_no_grid_is_mirrored():
     ("model", "how"),
     [
         (nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Same(8, 2, 1)), {}),
-        (nn.Sequential(nn.Conv2d(3, 8, 3), Same(8, 8, 3, groups=8), nn.Conv2d(8, 2, 1)), {}),
+        (nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), TransposedSame(8, 8, 3), nn.Conv2d(8, 2, 1)), {}),
         (network(Same), {"width": 2}),
     ],
-    ids=["the last one", "depthwise", "wider"],
+    ids=["the last one", "transposed", "wider"],
 )
 def test_what_would_need_other_code_is_refused(model, how):
-    with pytest.raises(SymmetryError, match="is a Same, which computes something of its own"):
+    with pytest.raises(SymmetryError, match="Same, which computes something of its own"):
         equivariant(model, "h", example=PICTURE, **how)

@@ -72,7 +72,7 @@ class Follower(TorchFunctionMode):
         names = {id(module): name for name, module in self._model.named_modules()}
         self._mark_parameters()
         for _, tensor in tensors(example):
-            if tensor.is_floating_point() and tensor.dim() > 1:
+            if tensor.dim() > (1 if tensor.is_floating_point() else 2):
                 source = self.sets.new(plain=True)
                 self._inputs.add(source)
                 set_mark(tensor, Mark(source, 1))
@@ -104,16 +104,26 @@ class Follower(TorchFunctionMode):
             )
 
     def make_plain_below(self, size: int) -> list[str]:
-        """Makes channels plain that are fewer than this, where others are as many; gives the layers that make them."""
+        """Makes channels plain that are fewer than this, where others are as many, and those that only mix colours.
+
+        Gives the layers that make them.
+        """
         most: dict[int, int] = {}
         for source, made in self._made.items():
             root = self.sets.find(source)
             if not self.sets.is_plain(root):
                 most[root] = max(made, most.get(root, 0))
         few = {root for root, made in most.items() if made < size} if max(most.values(), default=0) >= size else set()
+        few |= {root for root, made in most.items() if made % size and self._only_mixes(root)}
         for root in few:
             self.sets.make_plain(root)
         return [name for name, source in self.writes.items() if self.sets.find(source) in few]
+
+    def _only_mixes(self, root: int) -> bool:
+        """Whether all that makes these channels mixes those of pictures, pixel by pixel, which no mirror notices."""
+        layers = [name for name, source in self.writes.items() if self.sets.find(source) == root]
+        kernels = [getattr(self._model.get_submodule(name), "kernel_size", (0,)) for name in layers]
+        return all(set(kernel) == {1} for kernel in kernels) and all(self.state(name) for name in layers)
 
     def plain_inside(self) -> list[str]:
         """Layers that other layers read, and that are plain because the model answers with what they make."""
@@ -243,7 +253,8 @@ class Follower(TorchFunctionMode):
         elif is_blur(name, args, kwargs):
             set_mark(outputs[0], inputs[0][1])
         else:
-            self._combine(name, inputs, outputs)
+            others = [tensor for _, tensor in tensors((args, kwargs)) if mark_of(tensor) is None]
+            self._combine(name, inputs, others, outputs)
 
     def _move(self, name: str, func: Any, args: Any, kwargs: Any, given: Any, outputs: list[Tensor]) -> None:
         """Follows the channels by sending their numbers the same way."""
@@ -297,7 +308,7 @@ class Follower(TorchFunctionMode):
     def _is_raw(self, tensor: Tensor) -> bool:
         return isinstance(tensor, nn.Parameter) or id(tensor) in self._raw
 
-    def _combine(self, name: str, inputs: Any, outputs: list[Tensor]) -> None:
+    def _combine(self, name: str, inputs: Any, others: list[Tensor], outputs: list[Tensor]) -> None:
         """Functions that treat channel by channel; of others the channels are lost."""
         tensor, mark = max(inputs, key=lambda one: (one[1].dim is not None, not self._is_raw(one[0]), one[0].numel()))
         kept = self._kept(self._stack[-1])
@@ -306,6 +317,8 @@ class Follower(TorchFunctionMode):
                 f"model: {self._stack[-1] or 'its forward'!r} weighs channels with a parameter of its own ({name}). "
                 "Expected a layer of torch.nn for that. Use one, or keep that part ordinary with keep."
             )
+        if self._is_raw(tensor) and any(one.dim() > tensor.dim() for one in others):
+            self.sets.make_plain(mark.source)  # it meets what comes from nowhere: noise, ramps
         for other, second in inputs:
             if other is tensor:
                 continue

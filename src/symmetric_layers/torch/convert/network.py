@@ -172,7 +172,7 @@ def _tell(report: Callable[[str], Any], kind: str, plain: list[str], few: list[s
             "answers= leaves them orbits."
         )
     for name in few:
-        report(f"{name!r} makes fewer channels than an orbit of {kind!r} has: they are plain.")
+        report(f"{name!r} makes no whole orbits of {kind!r}: its channels are plain.")
     for name in unreached:
         report(f"{name!r} was not reached by the example, and stays ordinary.")
 

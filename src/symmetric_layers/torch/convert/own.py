@@ -1,5 +1,6 @@
 """Convolutions with a `forward` of their own (standardised filters, made-up padding), given mirrored banks."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from symmetric_layers.torch.convert.surgery import Numbers
 from symmetric_layers.torch.kernels import expand_weight, spread
 from symmetric_layers.torch.kernels.channels import turned
 from symmetric_layers.torch.kernels.grid import by_mirror
+from symmetric_layers.torch.kernels.seen import _channels_last as by_masks
 
 
 class OwnConv(nn.Module):
@@ -56,15 +58,22 @@ class OwnConv(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Has the layer answer `(N, in_channels, *positions)`."""
         full = self.full()
+        if self.plan.depthwise and self.is_strided:
+            own = {**full, "weight": spread(self.conv.weight, self.plan, -self.conv.weight.dim())}
+            run = partial(self._with, own)  # each channel is seen in its own mirror by its orbit's one filter
+            return by_masks(run, self.plan, "".join(self.plan.kinds), input)
 
         def answer(mirrored: str, index: Tensor) -> Tensor:
             flipped = list(axes(mirrored))
             given = {name: values.index_select(0, index) for name, values in full.items()}
             given["weight"] = turned(given["weight"], flipped)
-            return turned(functional_call(self.conv, given, (turned(input, flipped),)), flipped)
+            return turned(self._with(given, turned(input, flipped)), flipped)
 
         letters = "".join(self.plan.kinds) if self.is_strided else ""
         return by_mirror(answer, self.plan, letters, -self.plan.ndim - 1, input.device)
+
+    def _with(self, given: dict[str, Tensor], input: Tensor) -> Tensor:
+        return functional_call(self.conv, given, (input,))
 
 
 def own_conv(conv: Any, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numbers) -> OwnConv:

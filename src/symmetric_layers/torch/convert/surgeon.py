@@ -144,13 +144,14 @@ class Surgeon:
             return None
         in_symmetry = None if state else self._orbits(conv.in_channels)
         plain = self._plain(self._follower.writes[name])
+        depthwise = not state and conv.groups == conv.in_channels == conv.out_channels
         if host is None:
-            if plain or conv.transposed or self._start.width != 1 or conv.groups == conv.in_channels > 1:
+            if plain or conv.transposed or self._start.width != 1:
                 raise _strange(name, conv)
-            return own_conv(conv, self._whole(name, conv.out_channels, conv.groups), in_symmetry, self._numbers)
+            symmetry = self._whole(name, conv.out_channels, 1 if depthwise else conv.groups)
+            return own_conv(conv, symmetry, in_symmetry, self._numbers)
         if plain:
             return invariant_conv(conv, invariant_form(host), in_symmetry, self._kind, self._numbers, self._start)
-        depthwise = not state and conv.groups == conv.in_channels == conv.out_channels
         symmetry = self._whole(name, conv.out_channels, 1 if depthwise else conv.groups)
         padded = any(_pads_itself(parent) and parent.convolution is conv for parent in self._model.modules())
         build = SamePaddedConv2d if padded else symmetric_form(host)
