@@ -108,6 +108,18 @@ def test_a_network_starts_as_the_mirror_average_through_linear_layers():
     np.testing.assert_allclose(new(x), (model(x) + model(jnp.flip(x, 2))) / 2, atol=SMALL * 100)
 
 
+def test_attention_looks_at_words():
+    def step(net, x, words):
+        seen = net.first(x)
+        return net.out(seen + net.looks(tokens(seen), words).reshape(seen.shape))
+
+    model = Call(step, first=conv(3, 16, **EXACT), looks=attention(in_kv_features=5), out=conv(16, 2, **EXACT))
+    x = {"x": picture(), "words": jnp.asarray(np.random.RandomState(1).standard_normal((2, 7, 5)))}
+    new = wild(equivariant(model, "hv", example=x, measure=False))
+    assert new.looks.key.kernel.get_value().shape == (5, 2, 2)
+    assert max(errors(new, "hv", x)) < 1e-6
+
+
 REFUSED = {
     "small heads": (attention(8), "'layers.1.key' has 16 output channels in 8 groups, which are no whole orbits of "
                     "'hv'. Expected a multiple of 32. Use such a number, or keep that part ordinary with keep."),

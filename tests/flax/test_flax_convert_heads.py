@@ -95,6 +95,29 @@ def test_heads_that_hold_whole_orbits_are_followed(way):
     alike(new, desymmetrize(new, example=picture()), picture())
 
 
+class Fused(nnx.Module):
+    """One layer for queries, keys and values, a token that reads all pixels, a number for each channel of a head."""
+
+    def __init__(self):
+        self.token, self.scale = nnx.Param(jnp.zeros((1, 1, 16))), nnx.Param(jnp.ones(8))
+        self.all, self.out = (nnx.Linear(16, outer, rngs=nnx.Rngs(0), param_dtype=jnp.float64) for outer in (48, 2))
+
+    def __call__(self, x):
+        x = jnp.concatenate([jnp.broadcast_to(self.token[...], (len(x), 1, 16)), tokens(x)], 1)
+        q, k, v = self.all(x).reshape(*x.shape[:2], 3, 2, 8).transpose(2, 0, 3, 1, 4)
+        seen = nnx.softmax(q * self.scale @ k.swapaxes(-1, -2)) @ v
+        return self.out(seen.transpose(0, 2, 1, 3).reshape(x.shape)[:, 0])
+
+
+def test_heads_of_queries_keys_and_values_may_come_together():
+    model = nnx.Sequential(nnx.Conv(3, 16, (3, 3), rngs=nnx.Rngs(0), param_dtype=jnp.float64), Fused())
+    new = wild(equivariant(model, "hv", example=picture(), measure=False))
+    assert max(errors(new, "hv", picture())) < SMALL
+    assert new.layers[1].scale.get_value().shape == (2,)
+    assert type(new.layers[1].all).__name__ == "SymmetricLinear"
+    alike(new, desymmetrize(new, example=picture()), picture())
+
+
 def test_a_number_for_each_head_stays_ordinary():
     new = equivariant(network(WAYS["a number for each head"]()), "h", example=picture(), measure=False)
     assert type(new.layers[1].scale) is nnx.Param
