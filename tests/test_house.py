@@ -17,6 +17,7 @@ LAW = {
     "counts": ({"errors", "letters"}, set()),
     "orbits": ({"errors", "letters", "counts"}, set()),
     "groups": ({"errors", "orbits"}, set()),
+    "pixels": ({"errors", "letters", "orbits"}, set()),
     "sets": (set(), set()),
     "start": ({"errors", "letters"}, set()),
     "inputs": ({"counts", "errors", "orbits"}, set()),
@@ -24,7 +25,7 @@ LAW = {
     "torch.kernels": ({"errors", "letters", "orbits"}, {"torch"}),
     "torch.kernels.triton": ({"torch.kernels"}, {"torch", "triton"}),
     "torch": (
-        {"counts", "errors", "groups", "letters", "orbits", "sets", "start", "torch.kernels"},
+        {"counts", "errors", "groups", "letters", "orbits", "pixels", "sets", "start", "torch.kernels"},
         {"networkx", "torch"},
     ),
     "keras": ({"counts", "errors", "groups", "inputs", "letters", "orbits", "sets", "start"}, {"keras"}),

@@ -32,6 +32,7 @@ from symmetric_layers.torch.norm import (
     OrbitInstanceNorm3d,
     OrbitLayerNorm,
 )
+from symmetric_layers.torch.pixels import OrbitPixelShuffle, OrbitPixelUnshuffle
 from symmetric_layers.torch.pool import MirrorMean, OrbitPool, TopKPool
 from symmetric_layers.torch.sync import OrbitSyncBatchNorm
 
@@ -54,6 +55,8 @@ __all__ = [
     "OrbitInstanceNorm3d",
     "OrbitLayerNorm",
     "OrbitLinear",
+    "OrbitPixelShuffle",
+    "OrbitPixelUnshuffle",
     "OrbitPool",
     "OrbitSyncBatchNorm",
     "SymmetricConv1d",

@@ -77,9 +77,9 @@ class OrbitMultiheadAttention(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """What the host's layer answers, which explains the arguments."""
         turned = self.batch_first and query.dim() == 3
-        given = [one.transpose(0, 1) if turned else one for one in (query, key, value)]
+        query, key, value = (one.transpose(0, 1) if turned else one for one in (query, key, value))
         answer, weights = F.multi_head_attention_forward(
-            *given, self.embed_dim, self.num_heads, self.full_in_proj_weight(), self.full_in_proj_bias(),
+            query, key, value, self.embed_dim, self.num_heads, self.full_in_proj_weight(), self.full_in_proj_bias(),
             self._spread(self.bias_k), self._spread(self.bias_v), self.add_zero_attn, self.dropout,
             self.out_proj.full_weight(), self.out_proj.full_bias(), training=self.training,
             key_padding_mask=key_padding_mask, need_weights=need_weights, attn_mask=attn_mask,

@@ -31,6 +31,7 @@ from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
 _LAST = (nn.Linear, nn.MultiheadAttention)  # layers whose channels stand last
+_PIXELS = (nn.PixelShuffle, nn.PixelUnshuffle)  # layers that make other channels of what they read, without weighing
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "vector_norm", "logsumexp", "median",
     "argmax", "argmin", "nanmean", "nansum",
@@ -219,7 +220,7 @@ class Follower(TorchFunctionMode):
     def _meet(self, name: str, module: nn.Module, tensor: Tensor) -> None:
         """Notes what a layer reads, and refuses what no layer could."""
         mark = mark_of(tensor) or Mark(self.sets.new(plain=True), None)
-        weighs = isinstance(module, (*HOSTS, *_LAST))
+        weighs = isinstance(module, (*HOSTS, *_LAST, *_PIXELS))
         last = isinstance(module, (*_LAST, nn.LayerNorm))
         harmless = self.sets.is_plain(mark.source) and not isinstance(module, _LAST)  # no mirror is looked for
         if isinstance(module, nn.Linear) and mark.flat:
@@ -352,7 +353,7 @@ class Follower(TorchFunctionMode):
 
 
 def _known(module: nn.Module) -> bool:
-    return isinstance(module, (*HOSTS, *_LAST)) or host_of(module, NORMS) is not None or is_operator(module)
+    return isinstance(module, (*HOSTS, *_LAST, *_PIXELS)) or host_of(module, NORMS) is not None or is_operator(module)
 
 
 def _lost(name: str, module: nn.Module, how: str) -> SymmetryError:

@@ -16,7 +16,12 @@ from symmetric_layers.torch.convert.grids import Axis, axis_of, dense, lettered,
 from symmetric_layers.torch.convert.operators import is_lopsided_pad
 from symmetric_layers.torch.convert.own import OwnConv, as_it_was
 from symmetric_layers.torch.convert.parts import PadAfter, SamePaddedConv2d, SymmetricLinear, UpCat, spreads_of
-from symmetric_layers.torch.convert.pools import ordinary_operator, ordinary_orbit_pool, padded_after
+from symmetric_layers.torch.convert.pools import (
+    ordinary_operator,
+    ordinary_orbit_pool,
+    ordinary_pixels,
+    padded_after,
+)
 from symmetric_layers.torch.convert.surgery import (
     HOSTS,
     Numbers,
@@ -33,6 +38,7 @@ from symmetric_layers.torch.invariant import OrbitLinear
 from symmetric_layers.torch.kernels import spread
 from symmetric_layers.torch.kernels.reference import both_sides
 from symmetric_layers.torch.mirrored import Mirrored
+from symmetric_layers.torch.pixels import OrbitPixelShuffle, OrbitPixelUnshuffle
 from symmetric_layers.torch.pool import OrbitPool
 
 Sizes = dict[int, set[tuple[int, ...]]]
@@ -173,6 +179,8 @@ def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, siz
             if not is_lopsided_pad(module.operator):
                 sized.append(f"{name!r} ({_remainders(module.operator, shapes)})")
         return made
+    if isinstance(module, (OrbitPixelShuffle, OrbitPixelUnshuffle)):
+        return ordinary_pixels(module, _shapes(name, module, sizes, "a layer of pixels"))
     if isinstance(module, OrbitPool):
         return ordinary_orbit_pool(module, _shapes(name, module, sizes, "an OrbitPool"))
     if isinstance(module, UpCat) and module.is_pad:

@@ -133,6 +133,19 @@ def _repeated(arranged: Any, size: int, rank: int) -> nn.Module:
     return layer
 
 
+def ordinary_pixels(layer: Any, shapes: set[tuple[int, ...]]) -> nn.Sequential:
+    """A layer of pixels as the host's, with a 1x1 convolution that puts the channels where that has them."""
+    (channels,) = {shape[-3] for shape in shapes}
+    shuffles = isinstance(layer, nn.PixelShuffle)
+    factor = layer.upscale_factor if shuffles else layer.downscale_factor
+    order = layer.order(channels)
+    conv = nn.Conv2d(len(order), len(order), 1, bias=False)
+    weight = torch.zeros_like(conv.weight)
+    weight[range(len(order)), order] = 1
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    return nn.Sequential(conv, nn.PixelShuffle(factor)) if shuffles else nn.Sequential(nn.PixelUnshuffle(factor), conv)
+
+
 def padded_after(fit: Mirrored, added: tuple[int, ...]) -> nn.Sequential:
     """Padding by one on the side where each channel has its end; `added` says along which axes (after two others)."""
     rank = len(added) - 2

@@ -27,8 +27,9 @@ from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.own import own_conv
 from symmetric_layers.torch.convert.parts import SamePaddedConv2d, Spread, UpCat
-from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, exchange_modules, host_of
+from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, exchange_modules, host_of, inherit
 from symmetric_layers.torch.mirrored import Mirrored
+from symmetric_layers.torch.pixels import OrbitPixelShuffle, OrbitPixelUnshuffle
 
 _FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer)
 
@@ -96,7 +97,7 @@ class Surgeon:
         for name, layer in self._model.named_modules():
             made: Any = layer
             written = None if inside(name, self._kept) else self._follower.writes.get(name)
-            if self._plain(written):
+            if self._plain(written) or isinstance(layer, (nn.PixelShuffle, nn.PixelUnshuffle)):
                 continue
             if _attends(layer):
                 counts.append(made.embed_dim // made.num_heads)
@@ -115,6 +116,8 @@ class Surgeon:
                 return self._linear(name, module)
             if _attends(module):
                 return self._attention(name, module)
+            if type(module) in (nn.PixelShuffle, nn.PixelUnshuffle):
+                return self._pixels(name, module)
             if isinstance(module, NORMS):
                 return self._norm(name, module)
             if is_operator(module) and self._follower.state(name) is False:
@@ -190,6 +193,27 @@ class Surgeon:
             )
         self._whole(name, old.embed_dim, old.num_heads)  # heads of whole orbits
         return orbit_attention(old, self._orbits(old.embed_dim), self._numbers, self._start)
+
+    def _pixels(self, name: str, old: Any) -> nn.Module | None:
+        """Channels that become pixels, or the reverse: those with the pixels may be plain."""
+        reads, answers = self._follower.state(name), self._plain(self._follower.writes.get(name))
+        shuffles = isinstance(old, nn.PixelShuffle)
+        torn, whole = (reads, answers) if shuffles else (answers, reads)
+        if reads is None or torn:  # the law says what that breaks
+            return None
+        if whole and self._start.width != 1:
+            raise SymmetryError(
+                f"model: the pixels of {name!r} are plain channels, as many at every width. Expected width=1 for such "
+                "a network. Use that."
+            )
+        how: Any = {"axes": self._kind} if whole else {"symmetry": {self._kind: "100%"}}
+        new = (
+            OrbitPixelShuffle(old.upscale_factor, **how)
+            if shuffles
+            else OrbitPixelUnshuffle(old.downscale_factor, **how)
+        )
+        inherit(old, new)
+        return new
 
     def _norm(self, name: str, norm: Any) -> nn.Module | None:
         own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
