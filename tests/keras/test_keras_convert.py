@@ -63,6 +63,13 @@ def test_orbits_start_from_what_stood_where_their_representatives_stand():
     np.testing.assert_array_equal(ops.convert_to_numpy(head)[::4], ops.convert_to_numpy(made))
 
 
+def test_pools_that_know_no_double_precision_are_measured_in_single():
+    steps = [layers.Conv3D(8, 3, padding="same"), layers.MaxPooling3D(2), layers.Conv3D(2, 1)]
+    model = keras.Sequential([layers.Input((5, 6, 7, 1)), *steps])
+    equivariant(model, "hvz")
+    equivariant(model, "h", width=2, init="average")
+
+
 def test_a_compiled_model_stays_compiled_and_learns(tmp_path):
     model = networks_keras.classifier(dtype="float32")
     model.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -7,6 +7,7 @@ from converted_keras import SMALL, answers, errors, pictures, wild
 from keras import layers, ops
 
 import symmetric_layers.keras as ours
+from symmetric_layers import SymmetryError
 from symmetric_layers.keras import desymmetrize, equivariant, symmetrize
 
 FACTOR = 0.75
@@ -74,6 +75,28 @@ def test_functions_answer_what_they_did(name):
     model = wild(model_with(FUNCTIONS[name]()))
     new = equivariant(model, "h", width=2, init="average", measure=False) if "Lambda" in name else symmetrize(model, {})
     np.testing.assert_allclose(answers(new, pictures(model))[0], answers(model, pictures(model))[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [{}, {"width": 4, "init": "average"}], ids=str)
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: ops.mean(x, axis=(1, 2)), lambda x: ops.max(x, axis=(1, 2), keepdims=True)[:, 0, 0]],
+    ids=["mean", "max"],
+)
+def test_channels_are_followed_through_functions(function, how):
+    steps = [layers.Conv2D(8, 3, **EXACT), layers.Lambda(function, **EXACT), layers.Dense(8, **EXACT)]
+    model = keras.Sequential([layers.Input((9, 8, 3), **EXACT), *steps, layers.Dense(2, **EXACT)])
+    assert max(errors(wild(equivariant(model, "hv", **how)), "hv")) < SMALL
+
+
+def test_functions_that_mix_channels_with_positions_are_refused_still():
+    steps = [
+        layers.Conv2D(8, 3),
+        layers.Lambda(lambda x: ops.cumsum(x, -1)[..., 1:], name="mixed"),
+        layers.Conv2D(2, 1),
+    ]
+    with pytest.raises(SymmetryError, match="cannot be followed through 'Lambda'"):
+        equivariant(keras.Sequential([layers.Input((9, 8, 3)), *steps]), "h")
 
 
 def test_a_lambda_keeps_what_it_was_made_with():

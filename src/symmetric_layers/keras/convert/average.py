@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from symmetric_layers.keras.channels import flip
-from symmetric_layers.keras.convert.drawn import widest, with_channels
+from symmetric_layers.keras.convert.drawn import wide_for, widest, with_channels
 from symmetric_layers.keras.convert.made import again, passing
 from symmetric_layers.keras.convert.rebuild import rebuilt
 from symmetric_layers.keras.convert.walk import Seen, inputs_like, is_network, walk
@@ -47,7 +47,7 @@ def _in_double(model: Any) -> Any:
     def make(layer: Any) -> Any:
         if id(layer) in ends and isinstance(layer, keras.layers.Softmax):
             return passing(layer)
-        new = again(layer, wide, **({"activation": "linear"} if id(layer) in ends else {}))
+        new = again(layer, wide_for(layer), **({"activation": "linear"} if id(layer) in ends else {}))
         return new, lambda: new.set_weights(layer.get_weights())
 
     return rebuilt(model, make, wide)

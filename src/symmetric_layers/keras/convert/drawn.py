@@ -19,6 +19,13 @@ def widest() -> str:
         return str(keras.backend.standardize_dtype(ops.zeros((), dtype="float64").dtype))
 
 
+def wide_for(layer: Any) -> str:
+    """The widest type of numbers in which a layer computes: TensorFlow has no pool of volumes in double precision."""
+    narrow = keras.backend.backend() == "tensorflow"
+    pools = narrow and any(isinstance(one, keras.layers.MaxPooling3D) for one in layer._flatten_layers())
+    return "float32" if pools else widest()
+
+
 def labels_of(model: Any) -> dict[int, int]:
     """The inputs, by their places, whose numbers are looked up by layers: positions without channels.
 

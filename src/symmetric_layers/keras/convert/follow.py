@@ -217,6 +217,9 @@ class Follower:
             self._move(operation, first, answers, call)
         else:
             self._alone(operation, name, first, answers)
+            lost = any(self._mark(tensor).dim is None for tensor in answers)
+            if lost and not getattr(layer, "variables", None):  # a function of somebody's own
+                self._move(operation, first, answers, call)
             for tensor in answers:  # number by number
                 self._flatten(tensor, self._flats.get(id(first)) if tensor.shape == first.shape else None)
 

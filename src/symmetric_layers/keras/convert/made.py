@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import keras
 from keras import layers, ops
 
 import symmetric_layers.keras.conv as symmetric
@@ -100,73 +99,10 @@ def conv(old: Any, orbits: Orbits, grid: str, start: Start, pad: Any = None) -> 
         out, into = (-2, -1) if new._transposed else (-1, -2)
         if start.average:
             new.kernel.assign(_first_of_orbits(old.kernel, into, start if orbits.inputs and not alone else Start()))
-            _fill(new, old, {"bias": 0}, None)
+            give(new, old, {"bias": 0}, None)
         elif not start.is_fresh:
-            _fill(new, old, {"kernel": out, "bias": 0}, new.plan.firsts)
+            give(new, old, {"kernel": out, "bias": 0}, new.plan.firsts)
 
-    return new, fill
-
-
-def depthwise(old: Any, orbits: Orbits, start: Start, pad: Any = None) -> Made:
-    """A depthwise convolution between orbits."""
-    rank = len(old.kernel_size)
-    config = config_of(old)
-    filters = start.wide(int(old.kernel.shape[-2]))
-    for mine in ("initializer", "regularizer", "constraint"):
-        config[f"kernel_{mine}"] = config.pop(f"depthwise_{mine}")
-    del config["depth_multiplier"]
-    more: dict[str, Any] = {
-        "filters": filters,
-        "groups": filters,
-        "symmetry": orbits.outputs,
-        "in_symmetry": orbits.inputs,
-    }
-    build = getattr(symmetric, f"SymmetricConv{rank}D")
-    if pad is not None:
-        build, more["pads"] = getattr(parts, f"PaddedSymmetricConv{rank}D"), pads_of(pad)
-    new = made_of(build, {**config, **more, "grid": "mirrored"})
-
-    def fill() -> None:
-        if start.is_fresh:
-            return
-        chosen = start.chosen(old.kernel.shape[-2])
-        new.kernel.assign(_numbers(old.kernel).swapaxes(-1, -2).take(chosen, -1))
-        _fill(new, old, {"bias": 0}, chosen)
-
-    return new, fill
-
-
-def separable(old: Any, reads: Symmetry, out: Callable[[Any], Made], start: Start, pad: Any = None) -> Made:
-    """A depthwise convolution between orbits, and what becomes of the pointwise one after it."""
-    rank, config = len(old.kernel_size), config_of(old)
-    here = {name: config[name] for name in ("kernel_size", "strides", "padding", "data_format", "dilation_rate")}
-    own = ("depthwise_initializer", "depthwise_regularizer", "depthwise_constraint")
-    first = getattr(layers, f"DepthwiseConv{rank}D")(
-        **here, use_bias=False, dtype=config["dtype"], name="depthwise", **{name: config[name] for name in own}
-    )
-    channels = int(old.depthwise_kernel.shape[-2])
-    first.build(_shape(old, channels))
-    first.kernel.assign(old.depthwise_kernel)
-    second = getattr(layers, f"Conv{rank}D")(
-        old.filters,
-        1,
-        name="pointwise",
-        **{name: config[name] for name in ("data_format", "activation", "use_bias", "dtype", "activity_regularizer")},
-        **{name: config[name] for name in ("bias_initializer", "bias_regularizer", "bias_constraint")},
-        **{name.replace("depthwise", "kernel"): config[name.replace("depthwise", "pointwise")] for name in own},
-    )
-    second.build(_shape(old, channels))
-    second.kernel.assign(old.pointwise_kernel)
-    if old.use_bias:
-        second.bias.assign(old.bias)
-    (deep, fill_deep), (point, fill_point) = depthwise(first, Orbits(reads, reads), start, pad), out(second)
-
-    def fill() -> None:
-        fill_deep()
-        fill_point()
-
-    new = keras.Sequential([deep, point], name=old.name)
-    new.trainable = old.trainable
     return new, fill
 
 
@@ -177,11 +113,11 @@ def invariant_conv(old: Any, in_symmetry: Symmetry, start: Start) -> Made:
 
     def fill() -> None:
         if start.average:
-            new.kernel.assign(_numbers(old.kernel) / start.size)
+            new.kernel.assign(numbers_of(old.kernel) / start.size)
         elif not start.is_fresh:
-            _fill(new, old, {"kernel": -1 if new._transposed else -2}, new._group.firsts)
+            give(new, old, {"kernel": -1 if new._transposed else -2}, new._group.firsts)
         if not start.is_fresh:
-            _fill(new, old, {"bias": 0}, None)
+            give(new, old, {"bias": 0}, None)
 
     return new, fill
 
@@ -200,10 +136,10 @@ def dense(old: Any, orbits: Orbits, start: Start) -> Made:
         if start.average:
             numbers = _first_of_orbits(old.kernel, 0, start if out and orbits.inputs else Start())
             new.kernel.assign(numbers if out else numbers / start.size)
-            _fill(new, old, {"bias": 0}, None)
+            give(new, old, {"bias": 0}, None)
         elif not start.is_fresh:
-            _fill(new, old, {"kernel": 1 if out else 0}, new.plan.firsts)
-            _fill(new, old, {"bias": 0}, new.plan.firsts if out else None)
+            give(new, old, {"kernel": 1 if out else 0}, new.plan.firsts)
+            give(new, old, {"bias": 0}, new.plan.firsts if out else None)
 
     return new, fill
 
@@ -219,17 +155,17 @@ def flat_dense(old: Any, flat: Flat, orbits: Orbits, start: Start) -> Made:
 
     def fill() -> None:
         if start.average:
-            numbers = _numbers(old.kernel)
+            numbers = numbers_of(old.kernel)
             if out and orbits.inputs:
-                numbers = _numbers(new.flattened(_first_of_orbits(new.as_map(old.kernel), -2, start)))
+                numbers = numbers_of(new.flattened(_first_of_orbits(new.as_map(old.kernel), -2, start)))
             new.kernel.assign(numbers if out else numbers / start.size)
-            _fill(new, old, {"bias": 0}, None)
+            give(new, old, {"bias": 0}, None)
         elif out and not start.is_fresh:
-            _fill(new, old, {"kernel": 1, "bias": 0}, new.plan.firsts)
+            give(new, old, {"kernel": 1, "bias": 0}, new.plan.firsts)
         elif not start.is_fresh:
             new.kernel.assign(new.representatives(old.kernel))
         if not (out or start.is_fresh):
-            _fill(new, old, {"bias": 0}, None)
+            give(new, old, {"bias": 0}, None)
 
     return new, fill
 
@@ -257,7 +193,7 @@ def shared(old: Any, symmetry: Symmetry, start: Start) -> Made:
 
     def fill() -> None:
         for name, stored in new.stored.items():
-            values = _numbers(getattr(old, name))
+            values = numbers_of(getattr(old, name))
             axis = long_axis(values)
             stored.assign(values if axis is None else values.take(start.chosen(values.shape[axis]), axis))
 
@@ -276,12 +212,12 @@ def in_the_mirror(old: Any, symmetry: Symmetry) -> Made:
     return Mirrored(own, symmetry, name=old.name, dtype=own.dtype_policy), lambda: None
 
 
-def _fill(new: Any, old: Any, names: Mapping[str, int], firsts: Sequence[int] | None) -> None:
+def give(new: Any, old: Any, names: Mapping[str, int], firsts: Sequence[int] | None) -> None:
     """Gives a new layer the entries of representatives, along an axis for each name."""
     for name, axis in names.items():
         values = getattr(old, name, None)
         if values is not None:
-            numbers = _numbers(values)
+            numbers = numbers_of(values)
             getattr(new, name).assign(numbers if firsts is None else numbers.take(firsts, axis))
 
 
@@ -290,22 +226,17 @@ def _choose(new: Any, old: Any, names: Mapping[str, int], start: Start) -> None:
     for name, axis in names.items():
         values = getattr(old, name, None)
         if values is not None:
-            getattr(new, name).assign(_numbers(values).take(start.chosen(values.shape[axis]), axis))
+            getattr(new, name).assign(numbers_of(values).take(start.chosen(values.shape[axis]), axis))
 
 
 def _first_of_orbits(kernel: Any, axis: int, start: Start) -> Any:
     """Filters that read the first member of each orbit, and nothing of the others."""
-    full = _numbers(kernel).repeat(start.size, axis)
+    full = numbers_of(kernel).repeat(start.size, axis)
     for member in range(1, start.size):
         full.swapaxes(0, axis)[member :: start.size] = 0
     return full
 
 
-def _numbers(weight: Any) -> Any:
+def numbers_of(weight: Any) -> Any:
     """A weight as an array: picking entries of that takes no compiler, as it does on some backends."""
     return ops.convert_to_numpy(weight)
-
-
-def _shape(old: Any, channels: int) -> tuple[int | None, ...]:
-    positions = (None,) * len(old.kernel_size)
-    return (None, *positions, channels) if old.data_format == "channels_last" else (None, channels, *positions)

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.keras.convert.drawn import widest, with_channels
+from symmetric_layers.keras.convert.drawn import wide_for, widest, with_channels
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.made import again
 from symmetric_layers.keras.convert.rebuild import rebuilt
@@ -30,7 +30,7 @@ def randomised(model: Any) -> Any:
 
     def make(layer: Any) -> Any:
         still = {"rate": 0.0, "stddev": 0.0} if not layer.weights else {}  # dropout and noise tell left from right
-        new = again(layer, wide, **still)
+        new = again(layer, wide_for(layer), **still)
         return new, lambda: new.set_weights([_random(weight, seeds, wide) for weight in layer.weights])
 
     return rebuilt(model, make, wide)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.convert.alone import depthwise, separable
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.kinds import (
     CONVS,
@@ -25,14 +26,12 @@ from symmetric_layers.keras.convert.made import (
     around,
     conv,
     dense,
-    depthwise,
     flat_dense,
     in_the_mirror,
     invariant_conv,
     orbit_norm,
     orbit_prelu,
     passing,
-    separable,
     shared,
 )
 from symmetric_layers.keras.convert.walk import article, inputs_of, unreadable

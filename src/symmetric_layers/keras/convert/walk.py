@@ -134,4 +134,4 @@ def article(layer: Any) -> str:
     """The class of a layer, as a sentence has it."""
     name = type(layer).__name__
     vowel = name[0] in "AEIOU" and not name.startswith("Uni")
-    return f"{'an' if vowel or name.startswith('RMS') else 'a'} {name}"
+    return f"{'an' if vowel or name.startswith(('RMS', 'LSTM')) else 'a'} {name}"
