@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from symmetric_layers.counts import readable
 from symmetric_layers.letters import LETTERS, axes
-from symmetric_layers.orbits import Plan
-from symmetric_layers.torch.kernels.channels import plan_of, turned
-from symmetric_layers.torch.kernels.geometry import are_channels_last
-from symmetric_layers.torch.kernels.grid import by_mirror, is_open
+from symmetric_layers.torch.kernels import opaque_pools
+from symmetric_layers.torch.kernels.channels import plan_of
+from symmetric_layers.torch.kernels.grid import is_open
 from symmetric_layers.torch.kernels.pools import pooled
+from symmetric_layers.torch.kernels.seen import in_mirrors
 
 
 class Mirrored(nn.Module):
@@ -55,38 +55,15 @@ class Mirrored(nn.Module):
         """Applies the operator to `(N, C, *positions)`, in the mirror where channels are mirrors."""
         channels = op.index(input.shape[1])
         bank, letters = plan_of(self.symmetry, channels), _letters(self.symmetry, channels, input.dim() - 2)
+        at_any_size = None if more else opaque_pools.at_any_size(self.operator, input, self.symmetry, letters)
+        if at_any_size is not None:
+            return at_any_size
         crooked = "".join(letter for letter in letters if not obeys(self.operator, input.shape, letter))
         if not crooked:
             return self.operator(input, *more)
-        if more:
-            return self._slowly(bank, crooked, input, *more)
-        at_once = pooled(self.operator, input, bank, crooked, partial(self._slowly, bank, crooked))
-        return self._slowly(bank, crooked, input) if at_once is None else at_once
-
-    def _slowly(self, bank: Plan, crooked: str, input: Tensor, *more: Any) -> Tensor:
-        """By mirroring, calling the operator and mirroring back."""
-        if not torch.jit.is_tracing() and are_channels_last(input.shape, input.stride()):
-            return self._channels_last(input, bank, crooked, *more)
-
-        def answer(mirrored: str, index: Tensor) -> Tensor:
-            return self._seen(input.index_select(1, index), list(axes(mirrored)), *more)
-
-        return by_mirror(answer, bank, crooked, 1, input.device)
-
-    def _channels_last(self, input: Tensor, bank: Plan, crooked: str, *more: Any) -> Tensor:
-        """The same by masks: picking channels would leave the memory format, in which operators are slower."""
-        places = ["".join(letter for letter in mirror if letter in crooked) for mirror in bank.mirror]
-        answer = self.operator(input, *more)
-        for letters in sorted({*places} - {""}):
-            other = self._seen(input, list(axes(letters)), *more)
-            here = torch.tensor([place == letters for place in places], device=input.device)
-            answer = torch.where(here.view(-1, *[1] * (answer.dim() - 2)), other, answer)
-        return answer
-
-    def _seen(self, input: Tensor, flipped: list[int], *more: Any) -> Tensor:
-        """The operator seen in the mirror; where it takes all positions together, nothing can be mirrored back."""
-        answer = self.operator(turned(input, flipped), *more)
-        return turned(answer, flipped) if answer.dim() == input.dim() else answer
+        slowly = partial(in_mirrors, self.operator, bank, crooked)
+        at_once = None if more else pooled(self.operator, input, bank, crooked, slowly)
+        return slowly(input, *more) if at_once is None else at_once
 
     def extra_repr(self) -> str:
         """The symmetry."""

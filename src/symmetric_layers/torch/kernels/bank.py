@@ -50,6 +50,27 @@ def _counts(bank: Sequence[int]) -> dict[str, int]:
     return {kind_of(bits): orbits * orbit_size(kind_of(bits)) for bits, orbits in pairs(bank) if bits}
 
 
+@torch.compiler.assume_constant_result
+def counts(bank: Plan) -> list[int]:
+    """How many filters every kind has, in whole numbers."""
+    return [number for kind, filters in bank.symmetry for number in (_bits(kind), filters)]
+
+
+@torch.compiler.assume_constant_result
+def grouped(bank: Plan) -> list[int]:
+    """The number of groups, and the same of the input channels."""
+    return [bank.groups, *(counts(bank.inputs) if bank.inputs is not None else [])]
+
+
+@lru_cache(maxsize=256)
+def regrouped(bank: tuple[int, ...], inputs: tuple[int, ...], filters: int, channels: int, ndim: int) -> Plan:
+    """The plan that `counts` and `grouped` spoke of."""
+    groups, *seen = inputs
+    in_symmetry = {kind_of(bits): number for bits, number in pairs(seen)}
+    symmetry = {kind_of(bits): number for bits, number in pairs(bank)}
+    return plan(symmetry, filters, ndim, groups, in_symmetry or None, channels)
+
+
 class Part(NamedTuple):
     """One block of a bank, as the kernels want it.
 

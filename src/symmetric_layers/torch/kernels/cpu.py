@@ -15,7 +15,7 @@ from symmetric_layers.torch.kernels import cost, frame
 from symmetric_layers.torch.kernels.geometry import are_channels_last
 from symmetric_layers.torch.kernels.job import Case, Job
 from symmetric_layers.torch.kernels.library import lanes, missing
-from symmetric_layers.torch.kernels.operators import Prepared, answer, answering
+from symmetric_layers.torch.kernels.operators import FOR_ANY_SIZE, TRIO, Prepared, answering
 from symmetric_layers.torch.kernels.transposed import Transposed
 
 _WORTH_IT = 0.93  # of the reference's time, as `cost` foresees it
@@ -50,7 +50,7 @@ def slower(job: Job) -> str | None:
     if not job.plan.orbits:
         return "no filter has a mirror"
     if not job.is_settled:  # compilers must not be made to guard sizes and layouts of pictures
-        return dear(_foreseen(job.plan, job.weight.shape[1], tuple(job.case.kernel_size)))
+        return _dear_anywhere(job.plan, job.weight.shape[1], tuple(job.case.kernel_size))
     return _remembered(job.case, are_channels_last(job.x.shape, job.x.stride()), lanes())
 
 
@@ -78,7 +78,7 @@ def dear(share: float, worth_it: float = _WORTH_IT) -> str | None:
 
 def conv(job: Job) -> Tensor:
     """The convolution; equivalent to `reference.conv(job)`."""
-    return frame.conv(job, answer)
+    return frame.conv(job, TRIO, FOR_ANY_SIZE)
 
 
 def is_faster(case: Case, strides: tuple[int, ...]) -> bool:
@@ -106,6 +106,6 @@ def prepared(case: Case, pictures: tuple[int, ...], filters: tuple[int, ...], th
     return answering((case.shape, pictures), (case.filters, filters), *told, threads=threads, wider=how.wider)
 
 
-@torch.compiler.assume_constant_result
-def _foreseen(plan: Plan, channels: int, kernel_size: tuple[int, ...]) -> float:
-    return cost.ratio(plan, channels, kernel_size, True, lanes())
+@torch.compiler.assume_constant_result  # with the comparison: compilers would guard what a share is compared with
+def _dear_anywhere(plan: Plan, channels: int, kernel_size: tuple[int, ...]) -> str | None:
+    return dear(cost.ratio(plan, channels, kernel_size, True, lanes()))

@@ -36,8 +36,30 @@ def lopsided(
 
 
 def is_open(size: Any) -> bool:
-    """Whether a program is written for any such size: a mirror then has a grid of its own, which is right for all."""
+    """Whether a program is written for any such size: a mirror then has a grid of its own, which is right for all.
+
+    Compilers must not be asked for remainders: they would compile once for each, of every layer after the other.
+    """
+    if torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        is_known = getattr(torch.fx.experimental.symbolic_shapes, "has_static_value", None)  # since PyTorch 2.8
+        if is_known is not None:
+            return not is_known(size)
     return not isinstance(size, int) and (torch.compiler.is_exporting() or torch.jit.is_tracing())
+
+
+def is_left_open(sizes: Sequence[int], stride: Sequence[int], letters: str) -> bool:
+    """Whether a program is compiled for sizes among which the grids of such mirrors lie now here, now there.
+
+    Operators then find out where it runs. Not in programs that are to run without this package.
+
+    Args:
+        sizes: of pictures, per axis.
+        stride: one number per axis.
+        letters: along which there are mirrors.
+    """
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    return any(stride[axis] != 1 and is_open(sizes[axis]) for axis in axes(letters))
 
 
 def on_mirrored_grid(
@@ -78,9 +100,7 @@ def by_mirror(
         dim: the axis that counts the channels of the answers.
         device: where the indices are needed.
     """
-    classes: dict[str, list[int]] = {}
-    for channel, mirror in enumerate(plan.mirror):
-        classes.setdefault("".join(letter for letter in mirror if letter in letters), []).append(channel)
+    classes = alike(plan, letters)
     answers = [answer(mirrored, torch.tensor(chosen, device=device)) for mirrored, chosen in classes.items()]
     order = [channel for chosen in classes.values() for channel in chosen]
     back = sorted(range(len(order)), key=order.__getitem__)
@@ -89,6 +109,14 @@ def by_mirror(
     if not torch.jit.is_tracing() and are_channels_last(found.shape, found.stride()):
         return found.movedim(dim, -1).index_select(-1, places).movedim(-1, dim)
     return found.index_select(dim, places)
+
+
+def alike(plan: Plan, letters: str) -> dict[str, list[int]]:
+    """The channels that are mirrored along the same of the letters."""
+    classes: dict[str, list[int]] = {}
+    for channel, mirror in enumerate(plan.mirror):
+        classes.setdefault("".join(letter for letter in mirror if letter in letters), []).append(channel)
+    return classes
 
 
 def one_sided(output_padding: Sequence[int]) -> str:

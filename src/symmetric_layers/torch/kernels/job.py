@@ -19,7 +19,7 @@ class Case(NamedTuple):
     """What all calls of one layer on inputs of one shape have in common: what can be worked out once for them.
 
     Attributes:
-        shape: of the input.
+        shape: of the input; None for a size that a compiler leaves open.
         filters: shape of the stored filters.
         biases: shape of the stored biases, None where there are none.
         share_bias: whether all filters of an orbit have the same bias.
@@ -120,6 +120,14 @@ def asked(
 def are_settled(sizes: Sequence[int]) -> bool:
     """Whether these are plain numbers, and nobody compiles for others."""
     return not torch.compiler.is_compiling() and _NUMBERS.issuperset(map(type, sizes))
+
+
+def multiplied_as(tensor: Tensor) -> torch.dtype:
+    """The dtype that convolutions of this tensor are computed in: its own, or that of autocast, where it is on."""
+    device = tensor.device.type
+    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return tensor.dtype
+    return torch.get_autocast_dtype(device)
 
 
 def both_sides(

@@ -12,6 +12,7 @@ from torch import Tensor
 from symmetric_layers.torch.kernels.bank import parts, whole
 from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, Geometry, empty_like
 from symmetric_layers.torch.kernels.library import Task, array, new_task, room_for, run, space
+from symmetric_layers.torch.kernels.opaque import for_any_size
 from symmetric_layers.torch.kernels.phases import are_covered, phases
 from symmetric_layers.torch.kernels.reference import expand_weight
 from symmetric_layers.torch.kernels.trio import register
@@ -262,6 +263,6 @@ def _learning(
     return Prepared(_lies(weight), tuple(calls))
 
 
-answer, input_gradient, weight_gradient = register(
-    "symmetric_layers::", _answer, _input_gradient, _weight_gradient, "cpu"
-)
+TRIO = register("symmetric_layers::", _answer, _input_gradient, _weight_gradient, "cpu")
+FOR_ANY_SIZE = for_any_size("symmetric_layers::cpu_grids_", TRIO, "cpu")
+answer, input_gradient, weight_gradient = TRIO

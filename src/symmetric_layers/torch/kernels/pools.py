@@ -68,10 +68,9 @@ def pooled(operator: Any, x: Tensor, plan: Plan, letters: str, slowly: Callable[
 
 def _pool(x: Tensor, way: Way) -> tuple[Tensor, Pool]:
     """The answer, and what the kernel was told."""
-    kinds, classes = _classes(way.plan, way.letters)
-    y = torch.empty(*x.shape[:2], *way.answer, dtype=x.dtype, device=x.device, memory_format=_format(x))
-    task = new_pool(x, y, way.windows, len(classes), torch.get_num_threads())
-    _begin(task, classes, way.padding, len(way.answer))
+    kinds, _ = _classes(way.plan, way.letters)
+    y = torch.empty(*x.shape[:2], *way.answer, dtype=x.dtype, device=x.device, memory_format=format_of(x))
+    task = _task(x, y, way)
     run("pool", task, (x.data_ptr(), y.data_ptr()), [array(kinds)])
     return y, task
 
@@ -83,7 +82,7 @@ class _Pooled(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, way: Way) -> Tensor:
         """The answer; only the pictures are kept."""
         y, ctx.task = _pool(x, way)
-        ctx.way, ctx.format = way, _format(x)
+        ctx.way, ctx.format = way, format_of(x)
         ctx.save_for_backward(x)
         return y
 
@@ -94,28 +93,51 @@ class _Pooled(torch.autograd.Function):
         if wants_the_host(x, gradient):
             return differentiated(ctx.way.slowly, [x], [True], gradient)[0], None
         x, gradient = (one.contiguous(memory_format=ctx.format) for one in (x, gradient))  # whoever kept them
-        found = torch.empty_like(x, memory_format=ctx.format)
-        kinds, _ = _classes(ctx.way.plan, ctx.way.letters)
-        run("unpool", ctx.task, (x.data_ptr(), gradient.data_ptr(), found.data_ptr()), [array(kinds)])
-        return found, None
+        return _unpool(x, gradient, ctx.way, ctx.task), None
+
+
+def unpooled(operator: Any, x: Tensor, gradient: Tensor, plan: Plan, letters: str) -> Tensor | None:
+    """The gradient of pictures x, given that of what `pooled` answers; None where PyTorch has to do it."""
+    how = _windows(operator, x)
+    if how is None or not _is_plain(x) or gradient.dtype != x.dtype or not gradient.numel():
+        return None
+    gradient = gradient.contiguous(memory_format=format_of(x))
+    way = Way(*how, list(gradient.shape[2:]), plan, letters, operator)
+    return _unpool(x, gradient, way, _task(x, gradient, way))
+
+
+def _unpool(x: Tensor, gradient: Tensor, way: Way, task: Pool) -> Tensor:
+    """The same for pictures and gradients in one memory format."""
+    found = torch.empty_like(x, memory_format=format_of(x))
+    kinds, _ = _classes(way.plan, way.letters)
+    run("unpool", task, (x.data_ptr(), gradient.data_ptr(), found.data_ptr()), [array(kinds)])
+    return found
+
+
+def _task(x: Tensor, y: Tensor, way: Way) -> Pool:
+    """What the kernel is told."""
+    _, classes = _classes(way.plan, way.letters)
+    task = new_pool(x, y, way.windows, len(classes), torch.get_num_threads())
+    _begin(task, classes, way.padding, len(way.answer))
+    return task
 
 
 def _windows(operator: Any, x: Tensor) -> tuple[tuple[list[int], ...], list[int]] | None:
     """Sizes, strides and dilation of a pool's windows, and its padding; None for what only PyTorch can do."""
     rank = _RANKS.get(type(operator))
-    if rank != x.dim() - 2 or operator.ceil_mode or operator.return_indices or _is_hooked(operator):
+    if rank != x.dim() - 2 or operator.ceil_mode or operator.return_indices or is_hooked(operator):
         return None
     kernel, padding, dilation = (
-        _each(value, rank) for value in (operator.kernel_size, operator.padding, operator.dilation)
+        each(value, rank) for value in (operator.kernel_size, operator.padding, operator.dilation)
     )
-    stride = kernel if operator.stride is None else _each(operator.stride, rank)
+    stride = kernel if operator.stride is None else each(operator.stride, rank)
     fine = all(
         0 <= 2 * p <= k and s > 0 and d > 0 for k, p, s, d in zip(kernel, padding, stride, dilation, strict=True)
     )
     return ((kernel, stride, dilation), padding) if fine else None
 
 
-def _is_hooked(operator: nn.Module) -> bool:
+def is_hooked(operator: nn.Module) -> bool:
     """Whether calling the pool does more than pooling, or something else."""
     own = (
         "forward" in vars(operator)
@@ -134,11 +156,12 @@ def _is_plain(x: Tensor) -> bool:
         and x.dtype == torch.float32
         and x.device.type == "cpu"
         and 0 < x.numel() < _MOST
-        and x.is_contiguous(memory_format=_format(x))
+        and x.is_contiguous(memory_format=format_of(x))
     )
 
 
-def _format(x: Tensor) -> torch.memory_format:
+def format_of(x: Tensor) -> torch.memory_format:
+    """The memory format in which pictures lie, if they do so in one piece."""
     return CHANNELS_LAST[x.dim()] if are_channels_last(x.shape, x.stride()) else torch.contiguous_format
 
 
@@ -160,6 +183,7 @@ def _begin(task: Pool, classes: list[str], padding: list[int], rank: int) -> Non
             task.backward[kind][place] = mirrored
 
 
-def _each(value: Any, rank: int) -> list[int]:
+def each(value: Any, rank: int) -> list[int]:
+    """One number per axis, from what hosts take."""
     numbers = list(value) if isinstance(value, (tuple, list)) else [value]
     return numbers * rank if len(numbers) == 1 else numbers

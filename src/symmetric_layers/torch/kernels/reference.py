@@ -9,6 +9,7 @@ from torch import Tensor
 
 from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Plan
+from symmetric_layers.torch.kernels import opaque_host
 from symmetric_layers.torch.kernels.batched import on_mirrored_pictures, worth_it
 from symmetric_layers.torch.kernels.channels import cut, exchange, join, spread
 from symmetric_layers.torch.kernels.grid import Run, lopsided, on_mirrored_grid
@@ -68,6 +69,8 @@ def conv(job: Job) -> Tensor:
     if pictures_instead and (mirrored or not set(letters) & set("".join(plan.kinds))):
         return on_mirrored_pictures(run, job.x, job.weight, job.bias, plan)
     weight, bias = expand_weight(job.weight, plan), expand_bias(job.bias, plan, job.share_bias)
+    if mirrored and letters and opaque_host.is_wanted(job):
+        return opaque_host.conv(job, weight, bias)
     if mirrored and letters:
         return on_mirrored_grid(run, job.x, weight, bias, plan, letters, filters_dim=0)
     return run(job.x, weight, bias, plan.groups)

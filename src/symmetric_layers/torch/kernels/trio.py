@@ -45,18 +45,20 @@ def register(
     answer: Callable[..., Tensor],
     input_gradient: Callable[..., Tensor],
     weight_gradient: Callable[..., Tensor],
-    device_types: str | Sequence[str],
+    device_types: str | Sequence[str] | None,
+    fakes: Sequence[Callable[..., Tensor]] | None = None,
 ) -> Trio:
     """Makes operators of three functions, named by the prefix: what they give without data, and how to differentiate.
 
     Args:
         prefix: of the operators' names, `"symmetric_layers::..."`.
         answer, input_gradient, weight_gradient: with the arguments of a `Trio`'s operators, annotated.
-        device_types: those of the tensors that the functions take.
+        device_types: those of the tensors that the functions take; None for any.
+        fakes: the same without data, where weights are not those that a bank stores.
     """
     calls: dict[str, Any] = {}
     given = (answer, input_gradient, weight_gradient)
-    for (name, operands), function, fake in zip(_FORM.items(), given, _FAKES, strict=True):
+    for (name, operands), function, fake in zip(_FORM.items(), given, fakes or _FAKES, strict=True):
         operator = torch.library.custom_op(f"{prefix}{name}", function, mutates_args=(), device_types=device_types)
         operator.register_fake(fake)
         operator.register_vmap(_one_by_one(operator))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from symmetric_layers.torch.kernels import frame
-from symmetric_layers.torch.kernels.job import Job
+from symmetric_layers.torch.kernels.job import Job, multiplied_as
 from symmetric_layers.torch.kernels.triton import measured
 
 _TRITON = (3, 6)  # what the kernels are tested with
@@ -49,9 +49,9 @@ def slower(job: Job) -> str | None:
 
 def conv(job: Job) -> Tensor:
     """The convolution; equivalent to `reference.conv(job)`."""
-    from symmetric_layers.torch.kernels.triton.operators import TRIO  # not earlier: it loads Triton
+    from symmetric_layers.torch.kernels.triton.operators import FOR_ANY_SIZE, TRIO  # not earlier: it loads Triton
 
-    return frame.conv(cast(job), TRIO.answer)
+    return frame.conv(cast(job), TRIO, FOR_ANY_SIZE)
 
 
 def cast(job: Job) -> Job:
@@ -61,14 +61,6 @@ def cast(job: Job) -> Job:
         return tensor.to(multiplied_as(tensor))
 
     return job._replace(x=lower(job.x), weight=lower(job.weight), bias=None if job.bias is None else lower(job.bias))
-
-
-def multiplied_as(tensor: Tensor) -> torch.dtype:
-    """The dtype that convolutions of this tensor are computed in: its own, or that of autocast, where it is on."""
-    device = tensor.device.type
-    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(device):
-        return tensor.dtype
-    return torch.get_autocast_dtype(device)
 
 
 @torch.compiler.assume_constant_result

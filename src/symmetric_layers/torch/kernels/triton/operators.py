@@ -9,6 +9,7 @@ from torch.nn import grad
 
 from symmetric_layers.torch.kernels.bank import parts, whole
 from symmetric_layers.torch.kernels.geometry import Geometry, empty_like
+from symmetric_layers.torch.kernels.opaque import for_any_size
 from symmetric_layers.torch.kernels.phases import phases
 from symmetric_layers.torch.kernels.reference import CONV, expand_weight
 from symmetric_layers.torch.kernels.trio import register
@@ -101,3 +102,4 @@ def _weight_gradient(
 
 
 TRIO = register("symmetric_layers::triton_", _answer, _input_gradient, _weight_gradient, ("cuda", "cpu"))
+FOR_ANY_SIZE = for_any_size("symmetric_layers::triton_grids_", TRIO, ("cuda", "cpu"))
