@@ -148,9 +148,7 @@ class Block(layers.Layer):
 INSIDE = {
     "SpectralNormalization": lambda: layers.SpectralNormalization(layers.Conv2D(4, 3), name="inside"),
     "Block": lambda: Block(name="inside"),
-    "TimeDistributed": lambda: layers.TimeDistributed(
-        keras.Sequential([layers.Input((9, 8, 3)), layers.Conv2D(4, 3)]), name="inside"
-    ),
+    "TimeDistributed": lambda: layers.TimeDistributed(layers.SpectralNormalization(layers.Conv2D(4, 3)), name="inside"),
 }
 
 

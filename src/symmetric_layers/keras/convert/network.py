@@ -10,6 +10,7 @@ from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.keras.channels import channel_axis
 from symmetric_layers.keras.convert.average import refuse_other_than_average
 from symmetric_layers.keras.convert.drawn import labels_of, random_input, rank_of
+from symmetric_layers.keras.convert.films import spread_out
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.kinds import CONVS, DEPTHWISE, SEPARABLE, each_of
 from symmetric_layers.keras.convert.measure import (
@@ -23,7 +24,7 @@ from symmetric_layers.keras.convert.measure import (
     refuse_other_shapes,
     runs,
 )
-from symmetric_layers.keras.convert.rebuild import outside, rebuilt
+from symmetric_layers.keras.convert.rebuild import compile_like, outside, rebuilt
 from symmetric_layers.keras.convert.surgeon import Surgeon
 from symmetric_layers.keras.convert.walk import article, data_format_of, is_ours, layers_of, no_network
 from symmetric_layers.keras.convert.width import as_many_weights
@@ -99,6 +100,7 @@ def equivariant(
     """
     no_network(model)
     yes_or_no("measure", measure)
+    original, model = model, spread_out(model)
     labels, axis = labels_of(model), channel_axis(data_format_of(model))
     kind = canonical_kind(axes, rank_of(model, labels), "axes")
     check_start(width, init, kind)
@@ -123,6 +125,8 @@ def equivariant(
     if width == "parameters" and report is not None:
         counts = f"{new.count_params()} parameters, and {model.count_params()} before"
         report(f"{float(times):.3g} times as many channels: {counts}.")
+    if original is not model:
+        compile_like(original, new)
     return new
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from symmetric_layers.keras.convert.kinds import kind_of
+from symmetric_layers.keras.convert.kinds import each_of, kind_of
 
 
 class Flat(NamedTuple):
@@ -18,18 +18,20 @@ class Flat(NamedTuple):
 
 def flat_of(operation: Any, call: Any, tensor: Any, answer: Any, dim: int) -> Flat | None:
     """What an operation has flattened; None where it does something else, or where there are no positions."""
-    sizes = tuple(tensor.shape[1:])
-    reshapes = kind_of(operation, (keras.layers.Flatten, keras.layers.Reshape)) or type(operation).__name__ == "Reshape"
-    if not reshapes or len(answer.shape) != 2 or None in sizes or tuple(answer.shape[1:]) != (math.prod(sizes),):
+    own, rows = each_of(operation), 1 if each_of(operation) is operation else 2  # pictures, or moments of films
+    sizes, dim = tuple(tensor.shape[rows:]), dim - rows
+    reshapes = kind_of(own, (keras.layers.Flatten, keras.layers.Reshape)) or type(operation).__name__ == "Reshape"
+    if not reshapes or dim < 0 or None in sizes or tuple(answer.shape[rows:]) != (math.prod(sizes),):
         return None
-    if math.prod(sizes) == sizes[dim - 1] or dim == 0:
+    if math.prod(sizes) == sizes[dim]:
         return None
-    numbers = ops.reshape(ops.arange(math.prod(sizes), dtype="int32"), (1, *sizes))
+    numbers = ops.reshape(ops.arange(math.prod(sizes), dtype="int32"), (*[1] * rows, *sizes))
     arguments, others = keras.tree.map_structure(lambda given: numbers if given is tensor else given, call)
     seen = ops.convert_to_numpy(operation(*arguments, **others)).ravel()
-    places, others_first = ops.convert_to_numpy(numbers)[0], [axis for axis in range(len(sizes)) if axis != dim - 1]
+    places = ops.convert_to_numpy(numbers).reshape(sizes)
+    others_first = [axis for axis in range(len(sizes)) if axis != dim]
     if (seen == places.ravel()).all():
-        return Flat(sizes, dim - 1 - (len(sizes) if dim == len(sizes) else 0))
-    if (seen == places.transpose(*others_first, dim - 1).ravel()).all():  # as the host does where channels come first
-        return Flat((*(sizes[axis] for axis in others_first), sizes[dim - 1]), -1)
+        return Flat(sizes, -1 if dim == len(sizes) - 1 else dim)
+    if (seen == places.transpose(*others_first, dim).ravel()).all():  # as the host does where channels come first
+        return Flat((*(sizes[axis] for axis in others_first), sizes[dim]), -1)
     return None

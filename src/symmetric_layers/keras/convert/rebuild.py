@@ -56,7 +56,7 @@ def rebuilt(
         fill()
     _freeze(model, new)
     if dtype is None:
-        _compile(model, new)
+        compile_like(model, new)
     return new
 
 
@@ -69,7 +69,7 @@ def _freeze(old: Any, new: Any) -> None:
             _freeze(layer, new.get_layer(layer.name))
 
 
-def _compile(old: Any, new: Any) -> None:
+def compile_like(old: Any, new: Any) -> None:
     """Compiles a new model like the old one, as far as configs can tell; says what is lost."""
     if type(new) is not type(old):
         warnings.warn(f"model: the new one is a {type(new).__name__}, no {type(old).__name__}.", stacklevel=outside())
