@@ -1,4 +1,4 @@
-"""Makes the layers of a network that obeys the law, once it is known what meets pictures and what gives answers."""
+"""Puts new layers into a network that is to obey the law, and shares within orbits what stands outside of layers."""
 
 import copy
 import math
@@ -7,29 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import plan
 from symmetric_layers.start import Start
-from symmetric_layers.torch.convert.alone import MirroredModule, breaks_alone
-from symmetric_layers.torch.convert.attention import orbit_attention
-from symmetric_layers.torch.convert.banks import (
-    NORMS,
-    invariant_conv,
-    invariant_form,
-    linear,
-    orbit_norm,
-    symmetric_conv,
-    symmetric_form,
-)
-from symmetric_layers.torch.convert.flat import whole_maps
 from symmetric_layers.torch.convert.follow import Follower
-from symmetric_layers.torch.convert.operators import is_operator
-from symmetric_layers.torch.convert.own import own_conv
-from symmetric_layers.torch.convert.parts import SamePaddedConv2d, Spread, UpCat
-from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, exchange_modules, host_of, inherit
-from symmetric_layers.torch.mirrored import Mirrored
-from symmetric_layers.torch.pixels import OrbitPixelShuffle, OrbitPixelUnshuffle
+from symmetric_layers.torch.convert.maker import Maker, attends, pads_itself
+from symmetric_layers.torch.convert.parts import Spread
+from symmetric_layers.torch.convert.surgery import exchange_modules
 
 _FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer)
 
@@ -44,22 +28,26 @@ class Surgeon:
 
     def __init__(self, model: nn.Module, kind: str, follower: Follower, kept: list[str], start: Start) -> None:
         self._model, self._kind, self._follower, self._kept, self._start = model, kind, follower, kept, start
-        self._numbers = Numbers()
+        self._maker = Maker(model, kind, follower, start)
         self.result = model
         self.names: dict[int, str] = {}
-        self.unreached: list[str] = []
+
+    @property
+    def unreached(self) -> list[str]:
+        """The layers that the example did not reach, and that stay ordinary."""
+        return self._maker.unreached
 
     def operate(self) -> nn.Module:
         """Converts the model."""
         new: dict[int, nn.Module] = {}
-        whole = [name for name, module in self._model.named_modules() if self._is_seen_whole(name, module)]
-        parts = [f"{name}.out_proj".lstrip(".") for name, module in self._model.named_modules() if _attends(module)]
+        whole = [name for name, module in self._model.named_modules() if self._maker.is_seen_whole(name, module)]
+        parts = [f"{name}.out_proj".lstrip(".") for name, module in self._model.named_modules() if attends(module)]
         for name, module in self._model.named_modules():
             made: nn.Module | None
             if name in whole and not inside(name, self._kept):
-                made = MirroredModule(module, {self._kind: "100%"}).train(module.training)
+                made = self._maker.seen_whole(module)
             else:
-                made = None if inside(name, [*self._kept, *whole, *parts]) else self._made(name, module)
+                made = None if inside(name, [*self._kept, *whole, *parts]) else self._maker.made(name, module)
             if made is not None:
                 new[id(module)], self.names[id(made)] = made, name
         shared = list(self._shared())
@@ -67,29 +55,18 @@ class Surgeon:
             if key in module._buffers:
                 module._buffers[key] = values
             else:
-                self._numbers.put(module, key, module._parameters[key], values)
+                self._maker.numbers.put(module, key, module._parameters[key], values)
             spread.install(module)
         for module in self._model.modules():
-            if _pads_itself(module) and any(id(child) in new for child in module.children()):
+            if pads_itself(module) and any(id(child) in new for child in module.children()):
                 config: Any = copy.copy(module.config)
                 config.tf_padding = False  # the convolution pads now
                 module.config = config
             if isinstance(module, _FUSED) and any(id(part) in new for part in module.modules()):
-                vars(module).update(
-                    activation_relu_or_gelu=0, use_nested_tensor=False
-                )  # its layers are called one by one
+                # its layers are called one by one
+                vars(module).update(activation_relu_or_gelu=0, use_nested_tensor=False)
         self.result = exchange_modules(self._model, new)
         return self.result
-
-    def _is_seen_whole(self, name: str, module: nn.Module) -> bool:
-        """Whether a module treats channel by channel, and has to be seen in the mirror."""
-        shape = self._follower.alone.get(name)
-        if shape is None or self._plain(self._follower.answers.get(name)):
-            return False
-        known = self._follower.broken_alone
-        if name not in known:
-            known[name] = breaks_alone(module, shape, self._kind)
-        return known[name]
 
     def divisor(self) -> int:
         """The largest number of channels that all banks of orbits consist of, over and over."""
@@ -97,9 +74,9 @@ class Surgeon:
         for name, layer in self._model.named_modules():
             made: Any = layer
             written = None if inside(name, self._kept) else self._follower.writes.get(name)
-            if self._plain(written) or isinstance(layer, (nn.PixelShuffle, nn.PixelUnshuffle)):
+            if self._maker.is_plain(written) or isinstance(layer, (nn.PixelShuffle, nn.PixelUnshuffle)):
                 continue
-            if _attends(layer):
+            if attends(layer):
                 counts.append(made.embed_dim // made.num_heads)
             elif isinstance(layer, nn.Linear):
                 counts.append(made.out_features)
@@ -107,124 +84,6 @@ class Surgeon:
                 depthwise = not self._follower.state(name) and made.groups == made.in_channels == made.out_channels
                 counts.append(made.out_channels // (1 if depthwise else made.groups))
         return math.gcd(*counts) or 1
-
-    def _made(self, name: str, module: Any) -> nn.Module | None:
-        try:
-            if isinstance(module, HOSTS):
-                return self._conv(name, module)
-            if isinstance(module, nn.Linear):
-                return self._linear(name, module)
-            if _attends(module):
-                return self._attention(name, module)
-            if type(module) in (nn.PixelShuffle, nn.PixelUnshuffle):
-                return self._pixels(name, module)
-            if isinstance(module, NORMS):
-                return self._norm(name, module)
-            if is_operator(module) and self._follower.state(name) is False:
-                return Mirrored(module, {self._kind: "100%"}).train(module.training)
-            if _is_up_cat(module) and not self._plain(self._follower.answers.get(f"{name}.upsample".lstrip("."))):
-                return UpCat(module, {self._kind: "100%"}).train(module.training)
-        except ValueError as refusal:
-            if str(refusal).startswith("model:"):
-                raise
-            raise SymmetryError(f"model: {name!r} cannot be converted. {refusal}") from None
-        return None
-
-    def _plain(self, source: int | None) -> bool:
-        return source is None or self._follower.sets.is_plain(source)
-
-    def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
-        return self._start.whole(name, channels, self._kind, groups)
-
-    def _orbits(self, channels: int) -> dict[str, int]:
-        return {self._kind: self._start.wide(channels)}
-
-    def _conv(self, name: str, conv: Any) -> nn.Module | None:
-        host = host_of(conv)
-        state = self._follower.state(name)
-        if state is None:
-            self.unreached.append(name)
-            return None
-        in_symmetry = None if state else self._orbits(conv.in_channels)
-        plain = self._plain(self._follower.writes[name])
-        depthwise = not state and conv.groups == conv.in_channels == conv.out_channels
-        if host is None:
-            if plain or conv.transposed or self._start.width != 1:
-                raise _strange(name, conv)
-            symmetry = self._whole(name, conv.out_channels, 1 if depthwise else conv.groups)
-            return own_conv(conv, symmetry, in_symmetry, self._numbers)
-        if plain:
-            return invariant_conv(conv, invariant_form(host), in_symmetry, self._kind, self._numbers, self._start)
-        symmetry = self._whole(name, conv.out_channels, 1 if depthwise else conv.groups)
-        padded = any(_pads_itself(parent) and parent.convolution is conv for parent in self._model.modules())
-        build = SamePaddedConv2d if padded else symmetric_form(host)
-        return symmetric_conv(conv, build, symmetry, in_symmetry, "mirrored", self._numbers, self._start)
-
-    def _linear(self, name: str, old: Any) -> nn.Module | None:
-        state = self._follower.state(name)
-        if state is None:
-            self.unreached.append(name)
-            return None
-        answers, sizes = self._plain(self._follower.writes[name]), self._follower.flat.get(name)
-        if state and answers and not sizes:
-            return None
-        if host_of(old, (nn.Linear,)) is None:
-            raise _strange(name, old)
-        channels = old.in_features // math.prod(sizes or ())
-        in_symmetry = None if state else self._orbits(channels)
-        symmetry = None if answers else self._whole(name, old.out_features)
-        if sizes:
-            return whole_maps(old, sizes, symmetry, in_symmetry, self._kind, self._numbers, self._start)
-        return linear(old, symmetry, in_symmetry, self._numbers, self._start)
-
-    def _attention(self, name: str, old: Any) -> nn.Module | None:
-        state = self._follower.state(name)
-        if state is None:
-            self.unreached.append(name)
-            return None
-        plain = self._plain(self._follower.writes[name])
-        if state and plain:
-            return None
-        if state or plain or not old._qkv_same_embed_dim or type(old) is not nn.MultiheadAttention:
-            raise SymmetryError(
-                f"model: {name!r}, a {type(old).__name__}, attends to orbits and gives plain features, or the reverse, "
-                "or has keys of another size. Expected queries, keys, values and answers that are orbits, as many. Put "
-                "linear layers before and behind it, or keep that part ordinary with keep."
-            )
-        self._whole(name, old.embed_dim, old.num_heads)  # heads of whole orbits
-        return orbit_attention(old, self._orbits(old.embed_dim), self._numbers, self._start)
-
-    def _pixels(self, name: str, old: Any) -> nn.Module | None:
-        """Channels that become pixels, or the reverse: those with the pixels may be plain."""
-        reads, answers = self._follower.state(name), self._plain(self._follower.writes.get(name))
-        shuffles = isinstance(old, nn.PixelShuffle)
-        torn, whole = (reads, answers) if shuffles else (answers, reads)
-        if reads is None or torn:  # the law says what that breaks
-            return None
-        if whole and self._start.width != 1:
-            raise SymmetryError(
-                f"model: the pixels of {name!r} are plain channels, as many at every width. Expected width=1 for such "
-                "a network. Use that."
-            )
-        how: Any = {"axes": self._kind} if whole else {"symmetry": {self._kind: "100%"}}
-        new = (
-            OrbitPixelShuffle(old.upscale_factor, **how)
-            if shuffles
-            else OrbitPixelUnshuffle(old.downscale_factor, **how)
-        )
-        inherit(old, new)
-        return new
-
-    def _norm(self, name: str, norm: Any) -> nn.Module | None:
-        own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
-        if self._follower.state(name) is not False or not (own or self._start.width != 1):
-            return None
-        host = host_of(norm, NORMS)
-        if host is None:  # it computes something of its own, which was followed function by function
-            return None
-        channels = norm.num_channels if host is nn.GroupNorm else getattr(norm, "num_features", None)
-        whole = self._whole(name, channels) if channels else {self._kind: "100%"}
-        return orbit_norm(norm, host, whole, self._numbers, self._start)
 
     def _shared(self) -> Any:
         """The parameters and buffers outside layers that meet orbits: module, name, hooks, stored values."""
@@ -236,28 +95,8 @@ class Surgeon:
             if parameter is None or not self._follower.meets(source):
                 continue
             channels = parameter.shape[axis]
-            orbits = self._whole(f"{name}.{key}".lstrip("."), channels)
+            orbits = self._maker.whole(f"{name}.{key}".lstrip("."), channels)
             arranged = plan(orbits, self._start.wide(channels), len(LETTERS))
             chosen = torch.tensor(self._start.chosen(channels), device=parameter.device)
             values = parameter.detach().index_select(axis, chosen)
             yield modules[name], key, Spread(key, arranged, axis), values
-
-
-def _attends(module: nn.Module) -> bool:
-    return isinstance(module, nn.MultiheadAttention)
-
-
-def _pads_itself(module: Any) -> bool:
-    """Whether a block (as in transformers' MobileNets) pads like TensorFlow before it convolves."""
-    return bool(getattr(getattr(module, "config", None), "tf_padding", False)) and hasattr(module, "convolution")
-
-
-def _is_up_cat(module: nn.Module) -> bool:
-    return type(module).__name__ == "UpCat" and type(module).__module__.startswith("monai.")
-
-
-def _strange(name: str, module: nn.Module) -> SymmetryError:
-    return SymmetryError(
-        f"model: {name!r} is a {type(module).__name__}, which computes something of its own. "
-        "Expected a layer of torch.nn. Use one, or keep that part ordinary with keep."
-    )
