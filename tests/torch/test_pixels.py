@@ -127,7 +127,8 @@ def test_networks_with_pixels_are_converted_and_written_out(name):
     plain = desymmetrize(twin.eval(), x)
     torch.testing.assert_close(plain(x), twin(x))
     assert not [module for module in plain.modules() if type(module).__module__.startswith("symmetric_layers")]
-    torch.testing.assert_close(torch.compile(twin, backend="aot_eager", fullgraph=True)(x), twin(x))
+    if name == "down and up":
+        torch.testing.assert_close(torch.compile(twin, backend="aot_eager", fullgraph=True)(x), twin(x))
     if name in ("colours", "focus"):
         with pytest.raises(SymmetryError, match=r"the pixels of '\d' are plain channels, as many at every width"):
             equivariant(model, axes, example=x, width=2)
