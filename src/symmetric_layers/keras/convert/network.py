@@ -49,7 +49,8 @@ def equivariant(
     the last ones give ordinary maps and classes again. The channels stay as many as they were, so that a half, a
     quarter or an eighth of the weights is left for one, two or three letters.
 
-    What is first and what is last is found by following channels through the graph, not by names. The result is
+    What is first and what is last is found by following channels through the graph, not by names, also through what
+    `TimeDistributed` calls for each moment, and through a `Flatten` into a `Dense` layer behind it. The result is
     measured before it is handed back: in double precision where the backend has it, with random numbers for all
     weights, in evaluation and in training mode.
 
@@ -63,7 +64,9 @@ def equivariant(
     Args:
         model: a Sequential or functional network, with others inside it or not. It stays as it is.
         axes: the letters along which the answer is to mirror: `'h'`, `'hv'`, `'hvz'`, ...
-        example: pictures of the size at which the result is measured, needed where the model leaves sizes open.
+        example: pictures of the size at which the result is measured, needed where the model leaves sizes open. Of
+            inputs that are whole numbers and no pictures (labels, tokens) it is measured with these numbers, too;
+            without an example with numbers that the model's embeddings know.
         width: how many times as many channels lie between the first layers and the last. The weights between them are
             `width ** 2 / 2 ** len(axes)` times as many as before; those of a wider network are drawn afresh.
             `'parameters'`: as many times as brings the number of weights nearest to that of before (about 1.4, 2 and
