@@ -44,7 +44,8 @@ def _each(network: Any, name: str, moments: int | None, pairs: list[tuple[Any, A
 
     def visit(operation: Any, *arguments: Any, **others: Any) -> Any:
         if id(operation) not in made:
-            given = keras.tree.flatten((arguments, others))
+            flat = keras.tree.flatten((arguments, others))
+            given = [one for one in flat if keras.backend.is_keras_tensor(one)]
             if is_network(operation):
                 made[id(operation)] = _each(operation, operation.name, moments, pairs)
             else:

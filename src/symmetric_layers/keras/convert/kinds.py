@@ -45,7 +45,7 @@ REDUCING = {
 
 def each_of(layer: Any) -> Any:
     """The layer that a `TimeDistributed` calls for each moment; any other layer is itself."""
-    wraps = kind_of(layer, (layers.TimeDistributed,)) and not isinstance(layer.layer, (Model, layers.Wrapper))
+    wraps = kind_of(layer, (layers.TimeDistributed,)) and not isinstance(layer.layer, Model)
     return layer.layer if wraps else layer
 
 
