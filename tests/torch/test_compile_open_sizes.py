@@ -8,6 +8,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from symmetric_layers.torch import (
+    InvariantConv2d,
     Mirrored,
     SymmetricConv1d,
     SymmetricConv2d,
@@ -130,3 +131,21 @@ def test_a_pool_is_compiled_once_for_all_that_strides_leave_over(name, last, dty
     inputs = [pictures(7, sizes[-rank:], last, dtype) for sizes in SIZES]
     pool = Mirrored(pool, {"h": 2, "hv": 4} if rank > 1 else {"h": 4})
     assert agrees_at_all(pool, inputs) <= 2
+
+
+@pytest.mark.parametrize("kernel", [(3, 2, 1), (2, 2)])
+def test_the_way_out_of_the_orbits_is_compiled_once(kernel):
+    torch.manual_seed(0)
+    layer = InvariantConv2d(8, 3, *kernel, in_symmetry={"hv": 8}).double()
+    assert agrees_at_all(layer, [pictures(8, sizes[1:], dtype=torch.float64) for sizes in SIZES]) <= 2
+
+
+@COMPILED
+def test_where_compilers_do_not_say_what_is_open_all_is_as_it_was(monkeypatch):
+    for module in ("grid", "frame"):
+        monkeypatch.setattr(f"symmetric_layers.torch.kernels.{module}.told_by_compilers", lambda: None)
+    layer = mirrored_grid("deep", "cpu")
+    inputs = [pictures(8, sizes[1:]) for sizes in SIZES]
+    assert agrees_at_all(layer, inputs) > 2
+    layer.stride = (1, 1)
+    assert agrees_at_all(layer, inputs[:4]) <= 2  # no size has become a number

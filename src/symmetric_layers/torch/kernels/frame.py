@@ -18,7 +18,7 @@ from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.kernels import reference
 from symmetric_layers.torch.kernels.bank import spoken
-from symmetric_layers.torch.kernels.grid import is_open
+from symmetric_layers.torch.kernels.grid import is_open, told_by_compilers
 from symmetric_layers.torch.kernels.job import Case, Job
 from symmetric_layers.torch.kernels.transposed import Transposed
 from symmetric_layers.torch.kernels.trio import Trio
@@ -131,7 +131,7 @@ def layout(job: Job) -> Layout:
     """How a kernel is asked for this job."""
     if job.is_settled:
         return _remembered(job.case)
-    return _for_compilers(job.case) if torch.compiler.is_compiling() else lay_out(job.case)
+    return lay_out(job.case) if told_by_compilers() is None else _for_compilers(job.case)
 
 
 def _for_compilers(case: Case) -> Layout:

@@ -40,11 +40,20 @@ def is_open(size: Any) -> bool:
 
     Compilers must not be asked for remainders: they would compile once for each, of every layer after the other.
     """
-    if torch.compiler.is_compiling() and not torch.jit.is_tracing():
-        is_known = getattr(torch.fx.experimental.symbolic_shapes, "has_static_value", None)  # since PyTorch 2.8
-        if is_known is not None:
-            return not is_known(size)
+    is_known = told_by_compilers()
+    if is_known is not None:
+        return not is_known(size)
     return not isinstance(size, int) and (torch.compiler.is_exporting() or torch.jit.is_tracing())
+
+
+def told_by_compilers() -> Callable[[Any], bool] | None:
+    """What compilers understand as the question whether a size is known; None before PyTorch 2.8, or where none asks.
+
+    To them sizes look like whole numbers, and any other question makes them so.
+    """
+    if torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        return getattr(torch.fx.experimental.symbolic_shapes, "has_static_value", None)
+    return None
 
 
 def is_left_open(sizes: Sequence[int], stride: Sequence[int], letters: str) -> bool:
