@@ -14,8 +14,6 @@ from keras import ops
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.kinds import (
-    CONVS,
-    DEPTHWISE,
     GLOBAL_POOLS,
     KNOWN,
     MERGES,
@@ -24,7 +22,6 @@ from symmetric_layers.keras.convert.kinds import (
     OPERATORS,
     PADS,
     REDUCING,
-    SEPARABLE,
     WEIGHS,
     axis_of,
     each_of,
@@ -34,6 +31,7 @@ from symmetric_layers.keras.convert.kinds import (
 )
 from symmetric_layers.keras.convert.multiply import axes_in_product, product
 from symmetric_layers.keras.convert.order import Flat, flat_of
+from symmetric_layers.keras.convert.pads import Pads
 from symmetric_layers.keras.convert.sentences import lost, strange, weighty
 from symmetric_layers.keras.convert.stops import Stops
 from symmetric_layers.keras.convert.walk import Seen, data_format_of, inputs_like, is_network, walk
@@ -54,8 +52,7 @@ class Follower:
         self.entries: dict[int, list[tuple[int, int | None]]] = {}  # by model inside: its inputs' sets and axes
         self.flats: dict[int, Flat] = {}  # by dense layer: the map that it reads flattened
         self._flats: dict[int, Flat] = {}  # by tensor
-        self.pads: dict[int, Any] = {}  # by convolution: the lopsided padding before it, which nothing else reads
-        self._padded: dict[int, Any] = {}
+        self.pads = Pads()
         self._marks: dict[int, Mark] = {}
         self._alive: list[Any] = []  # so that ids stay theirs
         self._faults: list[tuple[int, SymmetryError]] = []
@@ -70,7 +67,7 @@ class Follower:
         answers = self._through(model, inputs, "", False)
         for tensor in keras.tree.flatten(answers):
             self.sets.make_plain(self._mark(tensor).source)
-            self._pad_is_read(None, tensor)
+            self.pads.read(None, tensor, self.reads)
         self._check()
 
     def is_plain(self, layer: Any) -> bool:
@@ -140,7 +137,7 @@ class Follower:
         if kept:
             self.kept.add(id(layer))
         for tensor in given:
-            self._pad_is_read(None if kept else layer, tensor)
+            self.pads.read(None if kept else layer, tensor, self.reads)
         if is_network(operation):
             self._enter(operation, name, kept, given, answers)
         elif kept:
@@ -156,20 +153,6 @@ class Follower:
         for tensor in answers[:1]:
             self._answers[name] = self._mark(tensor), len(tensor.shape)
 
-    def _pad_is_read(self, operation: Any, tensor: Any) -> None:
-        """Notes who reads what a layer has padded on one side more than on the other."""
-        pad = self._padded.get(id(tensor))
-        if pad is None:
-            self.pads.pop(id(operation), None)  # it was called behind a pad before, and is called without one now
-            return
-        alone = id(pad) not in {id(other) for other in self.pads.values()} and len(self.reads[id(pad)]) == 1
-        reader = kind_of(operation, (*CONVS[:3], *DEPTHWISE, *SEPARABLE)) and id(operation) not in self.reads
-        if alone and reader and operation.padding == "valid":
-            self.pads[id(operation)] = pad
-        else:
-            self.pads = {reader: other for reader, other in self.pads.items() if other is not pad}
-            self._padded = {seen: other for seen, other in self._padded.items() if other is not pad}
-
     def _enter(self, model: Any, name: str, kept: bool, given: list[Any], answers: list[Any]) -> None:
         inner = inputs_like(model)
         marks = [(self._mark(tensor), id(tensor) in self._flats) for tensor in given]
@@ -178,7 +161,7 @@ class Follower:
             self._carry(tensor, seen)
         found = self._through(model, inner, f"{name}/", kept)
         for tensor in keras.tree.flatten(found):
-            self._pad_is_read(None, tensor)
+            self.pads.read(None, tensor, self.reads)
         for tensor, seen in zip(answers, keras.tree.flatten(found), strict=True):
             self._carry(seen, tensor)
 
@@ -201,7 +184,7 @@ class Follower:
             self._meet(operation, name, first)
             self._set(answers[0], self._mark(first))
             if kind_of(layer, PADS) and any(before != after for before, after in pads_of(layer)):
-                self._padded[id(answers[0])] = layer
+                self.pads.pad(answers[0], layer)
         elif kind_of(operation, (keras.layers.Concatenate,)) or sort in ("Concatenate", "Stack"):
             self._concatenate(operation, name, given, answers[0])
         elif terms is not None:

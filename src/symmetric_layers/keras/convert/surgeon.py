@@ -87,7 +87,7 @@ class Surgeon:
     def _form(self, name: str, layer: Any) -> Made | None:
         if kind_of(layer, WEIGHS):
             return self._weighing(name, layer)
-        if any(layer is pad and self._pads(reader) for reader, pad in self._follower.pads.items()):
+        if any(layer is pad and self._pads(reader) for reader, pad in self._follower.pads.before.items()):
             return passing(layer)
         if kind_of(layer, (keras.layers.Reshape,)):
             return self._reshaped(name, layer)
@@ -97,7 +97,7 @@ class Surgeon:
             return None
         if kind_of(layer, DEPTHWISE):
             whole = self._through(name, layer)
-            return depthwise(layer, Orbits(whole, whole), self._start, self._follower.pads.get(id(layer)))
+            return depthwise(layer, Orbits(whole, whole), self._start, self._follower.pads.before.get(id(layer)))
         if kind_of(layer, NORMS):
             return orbit_norm(layer, {self._kind: "100%"}, self._start)
         if kind_of(layer, (keras.layers.PReLU,)):
@@ -123,7 +123,7 @@ class Surgeon:
                     return invariant_conv(second, reads, self._start)
                 return conv(second, self._orbits(name, layer, whole), "mirrored", self._start)
 
-            return separable(layer, reads, out, self._start, self._follower.pads.get(id(layer)))
+            return separable(layer, reads, out, self._start, self._follower.pads.before.get(id(layer)))
         if kind_of(layer, (keras.layers.Dense,)):
             if plain and answers:
                 return None
@@ -136,7 +136,7 @@ class Surgeon:
             self._refuse_torn(name, layer, answers)
         if not answers:
             orbits = self._orbits(name, layer, None if plain else whole)
-            return conv(layer, orbits, "mirrored", self._start, self._follower.pads.get(id(layer)))
+            return conv(layer, orbits, "mirrored", self._start, self._follower.pads.before.get(id(layer)))
         return invariant_conv(layer, whole, self._start)
 
     def _refuse_pictures(self, name: str, layer: Any) -> None:
