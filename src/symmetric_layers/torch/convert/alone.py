@@ -9,7 +9,7 @@ from symmetric_layers.letters import axes
 from symmetric_layers.torch.answers import difference, undisturbed
 from symmetric_layers.torch.convert.surgery import copy_of
 from symmetric_layers.torch.kernels.channels import plan_of
-from symmetric_layers.torch.kernels.seen import _channels_last as by_masks
+from symmetric_layers.torch.kernels.seen import by_masks
 from symmetric_layers.torch.mirrored import Mirrored
 
 _ALLOWED = 1e-10

@@ -14,7 +14,7 @@ from symmetric_layers.torch.convert.surgery import Numbers
 from symmetric_layers.torch.kernels import expand_weight, spread
 from symmetric_layers.torch.kernels.channels import turned
 from symmetric_layers.torch.kernels.grid import by_mirror
-from symmetric_layers.torch.kernels.seen import _channels_last as by_masks
+from symmetric_layers.torch.kernels.seen import by_masks
 
 
 class OwnConv(nn.Module):

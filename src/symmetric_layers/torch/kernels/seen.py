@@ -23,7 +23,7 @@ def in_mirrors(operator: Callable[..., Tensor], bank: Plan, crooked: str, input:
         input: pictures.
     """
     if not torch.jit.is_tracing() and are_channels_last(input.shape, input.stride()):
-        return _channels_last(operator, bank, crooked, input, *more)
+        return by_masks(operator, bank, crooked, input, *more)
 
     def answer(mirrored: str, index: Tensor) -> Tensor:
         return _seen(operator, input.index_select(1, index), list(axes(mirrored)), *more)
@@ -31,7 +31,7 @@ def in_mirrors(operator: Callable[..., Tensor], bank: Plan, crooked: str, input:
     return by_mirror(answer, bank, crooked, 1, input.device)
 
 
-def _channels_last(operator: Callable[..., Tensor], bank: Plan, crooked: str, input: Tensor, *more: Any) -> Tensor:
+def by_masks(operator: Callable[..., Tensor], bank: Plan, crooked: str, input: Tensor, *more: Any) -> Tensor:
     """The same by masks: picking channels would leave the memory format, in which operators are slower."""
     places = ["".join(letter for letter in mirror if letter in crooked) for mirror in bank.mirror]
     answer = operator(input, *more)
