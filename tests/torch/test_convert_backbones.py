@@ -36,8 +36,8 @@ def test_layers_that_answers_come_from_are_plain_and_the_report_says_so():
     twin = equivariant(Backbone(), "hv", example=PICTURE, report=told.append)
     assert [type(layer) for layer in (twin.stem, twin.second, twin.down)] == [InvariantConv2d] * 3
     assert told == [
-        "'stem', 'second', 'down': plain, because answers of the model come from there or meet what does; answers= "
-        "leaves them orbits."
+        "'stem', 'second', 'down': plain, because what they make meets inputs or answers of the model; answers= leaves "
+        "answers orbits."
     ]
     assert max(deviations(twin, PICTURE).values()) < 1e-12
 

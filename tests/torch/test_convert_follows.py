@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from symmetric_layers import SymmetryError
 from symmetric_layers.torch import (
     InvariantConv2d,
+    Mirrored,
     SymmetricConv2d,
     desymmetrize,
     equivariance_error,
@@ -283,7 +284,12 @@ def test_what_obeys_alone_is_left_as_it_is():
 
     twin = obeys(nn.Sequential(nn.Conv2d(3, 8, 3), Gate(), Blur(8, 1).requires_grad_(False), nn.Conv2d(8, 2, 1)))
     assert type(twin[1]) is Gate
-    assert type(twin[2]) is MirroredModule  # one-sided padding
+    assert type(twin[2]) is Blur
+    assert type(twin[2].pad) is Mirrored  # one-sided padding
+    assert (
+        type(equivariant(nn.Sequential(nn.Conv2d(3, 8, 3), Blur(8), nn.Conv2d(8, 2, 1)), "h", example=PICTURE)[1])
+        is MirroredModule
+    )
 
 
 def test_a_forward_that_reads_what_layers_store_is_refused_in_a_sentence():

@@ -86,12 +86,14 @@ def mapped(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
 def mirrored(x: Tree, rank: int, letter: str, symmetry: Mapping[str, int | str] | None = None) -> Tree:
     """The inputs seen in a mirror: pictures read backwards along the letter, their channels exchanged.
 
-    Pictures have channels; what has none (a mask) is one where it is as large as a picture beside it.
+    Pictures have channels; what has none (a mask) is one where it is as large as a picture beside it. In 1-D numbers
+    could as well be features, so that only other masks are.
     """
     sizes = {tensor.shape[2:] for _, tensor in tensors(x) if tensor.dim() == rank + 2}
 
     def change(tensor: Tensor) -> Tensor:
-        is_picture = tensor.dim() == rank + 2 or (tensor.dim() == rank + 1 and tensor.shape[1:] in sizes)
+        is_mask = tensor.dim() == rank + 1 and tensor.shape[1:] in sizes
+        is_picture = tensor.dim() == rank + 2 or (is_mask and (rank > 1 or not tensor.is_floating_point()))
         picture = tensor.flip(axes(letter)) if rank and is_picture else tensor
         if not symmetry or tensor.dim() not in (2, rank + 2):
             return picture

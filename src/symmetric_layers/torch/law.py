@@ -160,19 +160,20 @@ def compared(
     outputs = symmetry or own_out
     with undisturbed(model):
         straight = answered(call_alike(model, x))
-        found = []
-        for letter in letters:
+    found = []
+    for letter in letters:
+        with undisturbed(model):  # again from the same statistics
             seen = answered(call_alike(model, mirrored(x, rank, letter, arrangement)))
-            if straight.keys() != seen.keys():
-                raise SymmetryError(
-                    f"model: the answer to the picture mirrored along {letter!r} has other parts ({sorted(seen)}) than "
-                    f"the answer to the picture ({sorted(straight)}). Expected the same. Measure in a mode where "
-                    "both are the same."
-                )
-            for name in straight:
-                known = outputs if arranged(name) else None
-                absolute, relative = _deviation(straight[name], seen[name], rank, letter, known)
-                found.append(Deviation(letter, name, absolute, relative))
+        if straight.keys() != seen.keys():
+            raise SymmetryError(
+                f"model: the answer to the picture mirrored along {letter!r} has other parts ({sorted(seen)}) than "
+                f"the answer to the picture ({sorted(straight)}). Expected the same. Measure in a mode where "
+                "both are the same."
+            )
+        for name in straight:
+            known = outputs if arranged(name) else None
+            absolute, relative = _deviation(straight[name], seen[name], rank, letter, known)
+            found.append(Deviation(letter, name, absolute, relative))
     return straight, found
 
 
@@ -233,8 +234,7 @@ def where_it_breaks(model: nn.Module, x: Tree, axes: str) -> Breakages:
     """
     own_in, _, vectors = _arrangement(model)
     rank, letters = _letters(x, axes, vectors)
-    with undisturbed(model):
-        return Breakages(Breakage(*row) for row in watch(model, x, letters, rank, own_in))
+    return Breakages(Breakage(*row) for row in watch(model, x, letters, rank, own_in))
 
 
 def _deviation(

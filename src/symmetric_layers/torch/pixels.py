@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from symmetric_layers.counts import readable
+from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, canonical_kind
 from symmetric_layers.pixels import places_of_orbits, places_of_plain
 from symmetric_layers.torch.kernels.channels import plan_of
@@ -117,6 +118,11 @@ def _arranged(symmetry: Any, axes: str | None, factor: int) -> tuple[dict[str, i
     known = readable(symmetry, len(LETTERS)) or {}
     if axes is None:
         return known, ""
+    if known:
+        raise SymmetryError(
+            f"axes: {axes!r} is for channels that are no orbits, but symmetry is {known!r}. Expected one of both. "
+            "Leave axes out."
+        )
     letters = canonical_kind(axes, 2, "axes")
     places_of_plain(1, letters, factor)  # refuses a factor that fits no orbits
     return known, letters

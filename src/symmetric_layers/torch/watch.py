@@ -16,6 +16,7 @@ from symmetric_layers.torch.answers import (
     exchanged,
     mirrored,
     tensors,
+    undisturbed,
     usual_tolerance,
 )  # fmt: skip
 from symmetric_layers.torch.mirrored import Mirrored
@@ -95,7 +96,8 @@ def _record(model: nn.Module, x: Tree) -> list[_Event]:
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(module.register_forward_hook(after))
     try:
-        answered(call_alike(model, x))
+        with undisturbed(model):
+            answered(call_alike(model, x))
     finally:
         for handle in handles:
             handle.remove()

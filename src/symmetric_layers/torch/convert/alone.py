@@ -5,14 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from symmetric_layers.letters import axes
-from symmetric_layers.torch.answers import difference, undisturbed
-from symmetric_layers.torch.convert.surgery import copy_of
+from symmetric_layers.torch.convert.operators import is_operator
+from symmetric_layers.torch.convert.surgery import copy_of, exchange_modules
 from symmetric_layers.torch.kernels.channels import plan_of
 from symmetric_layers.torch.kernels.seen import by_masks
+from symmetric_layers.torch.law import compared
 from symmetric_layers.torch.mirrored import Mirrored
 
 _ALLOWED = 1e-10
+_SMALL = 16  # remainders of all usual strides are those of the picture
 
 
 def might_treat_channel_by_channel(module: nn.Module) -> bool:
@@ -21,36 +22,33 @@ def might_treat_channel_by_channel(module: nn.Module) -> bool:
     return written and not any(True for _ in module.parameters())
 
 
-def breaks_alone(module: nn.Module, shape: tuple[int, ...], letters: str) -> bool:
-    """Whether a module answers a mirrored picture of this shape, or of one a pixel larger, otherwise than mirrored.
+def breaks_alone(module: nn.Module, shape: tuple[int, ...], kind: str) -> bool:
+    """Whether a module does not mirror a picture of orbits, of this shape or a pixel larger, and could if seen whole.
 
-    Each channel is to be answered by itself: what mixes channels cannot be seen in a mirror channel by channel.
+    What it is made of is seen in the mirror by itself. What mixes channels, or treats some otherwise than others, is
+    not helped by a mirror. Large pictures are tried by small ones that leave the same over.
     """
-    module = copy_of(module).double().cpu().eval()
-    larger = (*shape[:2], *(size + 1 for size in shape[2:]))
+    whole = copy_of(module).double().cpu().eval()
+    parts = copy_of(whole)
+    inner = {id(part): Mirrored(part, {kind: "100%"}) for part in parts.modules() if is_operator(part)}
+    parts = exchange_modules(parts, inner)
+    sizes = [size if size < 2 * _SMALL else _SMALL + size % _SMALL for size in shape[2:]]
     generator = torch.Generator().manual_seed(0)
-    pictures = [torch.randn(sizes, generator=generator, dtype=torch.float64) for sizes in (shape, larger)]
-    with undisturbed(module):  # noise as well, so that pictures are drawn before
-        return any(_breaks(module, x, letters) for x in pictures)
+    pictures = [
+        torch.randn(2, shape[1], *(size + more for size in sizes), generator=generator, dtype=torch.float64)
+        for more in (0, 1)
+    ]
+    seen_whole = MirroredModule(whole, {kind: "100%"})
+    return any(_breaks(parts, x, kind) and not _breaks(seen_whole, x, kind) for x in pictures)
 
 
-def _breaks(module: nn.Module, x: Tensor, letters: str) -> bool:
+def _breaks(module: nn.Module, x: Tensor, kind: str) -> bool:
+    arranged = {kind: "100%"}
     try:
-        straight = module(x)
-        mirrored = [(letter, module(x.flip(axes(letter)))) for letter in letters]
-        mixed = any(difference(straight[:, one], _answer(module, x, one))[1] > _ALLOWED for one in {0, x.shape[1] - 1})
+        rows = compared(module, x, kind, arranged, arranged)[1]
     except Exception:  # it is not for pictures of this size
         return False
-    return not mixed and any(
-        difference(straight.flip(axes(letter)), answer)[1] > _ALLOWED for letter, answer in mirrored
-    )
-
-
-def _answer(module: Any, x: Tensor, channel: int) -> Tensor:
-    """The answer of one channel, where the others are other pictures."""
-    others = x.roll(1, 0) if x.shape[0] > 1 else x + 1
-    others[:, channel] = x[:, channel]
-    return module(others)[:, channel]
+    return any(row.relative > _ALLOWED for row in rows)
 
 
 class MirroredModule(Mirrored):

@@ -8,7 +8,7 @@ from symmetric_layers.errors import SymmetryError, one_of
 
 def those_that_stay(answers: Any) -> Callable[[str], bool]:
     """Which answers stay orbits, by name."""
-    if isinstance(answers, str):
+    if not isinstance(answers, list):
         every = one_of("answers", answers, ("plain", "orbits")) == "orbits"
         return lambda name: every
     names = set(answers)

@@ -63,6 +63,7 @@ class Follower(TorchFunctionMode):
         self._model, self._kept, self._stays = model, kept, stays
         self._stack = [""]
         self._muted = 0
+        self._rank = 0  # how many axes of positions pictures have
         self._inputs: set[int] = set()
         self._raw: set[int] = set()  # parameters and buffers that know channels
         self._handed_out: set[int] = set()  # what the model answers with
@@ -72,6 +73,7 @@ class Follower(TorchFunctionMode):
         """Runs the model once and takes notes."""
         names = {id(module): name for name, module in self._model.named_modules()}
         self._mark_parameters()
+        self._rank = max((tensor.dim() - 2 for _, tensor in tensors(example)), default=0)
         for _, tensor in tensors(example):
             if tensor.dim() > (1 if tensor.is_floating_point() else 2):
                 source = self.sets.new(plain=True)
@@ -127,12 +129,11 @@ class Follower(TorchFunctionMode):
         return all(set(kernel) == {1} for kernel in kernels) and all(self.state(name) for name in layers)
 
     def plain_inside(self) -> list[str]:
-        """Layers that other layers read, and that are plain because the model answers with what they make."""
-        out = {self.sets.find(source) for source in self._handed_out}
-        read = {
-            self.sets.find(source) for name, sources in self.reads.items() if name in self.writes for source in sources
-        }
-        return [name for name, source in self.writes.items() if self.sets.find(source) in out & read]
+        """Layers that other layers read, and that are plain because what they make meets inputs or answers."""
+        ends = {self.sets.find(source) for source in self._handed_out | self._inputs}
+        layers = [sources for name, sources in self.reads.items() if name in self.writes]
+        read = {self.sets.find(one) for sources in layers for one in sources if one not in self._inputs}
+        return [name for name, source in self.writes.items() if self.sets.find(source) in ends & read]
 
     def state(self, name: str) -> bool | None:
         """Whether a module meets plain channels; None where it met none. Refuses a module that meets both sorts."""
@@ -179,7 +180,10 @@ class Follower(TorchFunctionMode):
             if _known(module):
                 self._muted += 1
                 given = [value for _, value in tensors((args, kwargs))]
-                for one in given[: 3 if isinstance(module, nn.MultiheadAttention) else 1]:
+                given = given[: 3 if isinstance(module, nn.MultiheadAttention) else 1]
+                for one in given[1:]:
+                    self._join_orbits(given[0], one)
+                for one in given:
                     self._meet(name, module, one)
 
         return before
@@ -204,8 +208,17 @@ class Follower(TorchFunctionMode):
                     self.answers[name] = mark.source
             if self._treats_alike(module, args, answer):
                 self.alone.setdefault(name, args[0].shape)
+            if name in self.alone:
+                found = [mark_of(one) for one in args if isinstance(one, Tensor)]
+                self.reads.setdefault(name, []).extend(mark.source for mark in found if mark is not None)
 
         return after
+
+    def _join_orbits(self, one: Tensor, other: Tensor) -> None:
+        """Queries are arranged like keys, also those that are learnt; plain ones stay for themselves."""
+        marks = [mark for mark in (mark_of(one), mark_of(other)) if mark is not None and not mark.lost]
+        if len(marks) == 2 and not any(self.sets.is_plain(mark.source) for mark in marks):
+            self.sets.join(marks[0].source, marks[1].source)
 
     def _treats_alike(self, module: nn.Module, args: Any, answer: Any) -> bool:
         """Whether a module that is not known gives as many channels of the same set as it was given."""
@@ -220,6 +233,9 @@ class Follower(TorchFunctionMode):
     def _meet(self, name: str, module: nn.Module, tensor: Tensor) -> None:
         """Notes what a layer reads, and refuses what no layer could."""
         mark = mark_of(tensor) or Mark(self.sets.new(plain=True), None)
+        if not self.meets(mark.source):  # numbers of the model's own that met no layer: no orbits
+            self.sets.make_plain(mark.source)
+            mark = Mark(mark.source, None)
         weighs = isinstance(module, (*HOSTS, *_LAST, *_PIXELS))
         last = isinstance(module, (*_LAST, nn.LayerNorm))
         harmless = self.sets.is_plain(mark.source) and not isinstance(module, _LAST)  # no mirror is looked for
@@ -262,7 +278,7 @@ class Follower(TorchFunctionMode):
         tensor, mark = given
         if mark.dim is None or tensor.shape[mark.dim] == 1:
             for output in outputs:
-                flat = sizes_laid_out(tensor, mark, name, output)  # one channel has no number to be sent
+                flat = self._sizes_laid_out(tensor, mark, name, output)  # one channel has no number to be sent
                 set_mark(output, Mark(mark.source, mark.dim if output.dim() == tensor.dim() else None, mark.lost, flat))
             return
         numbers, count = numbers_of(tensor, mark.dim), tensor.shape[mark.dim]
@@ -270,8 +286,11 @@ class Follower(TorchFunctionMode):
         made = [made for source, made in self._made.items() if self.sets.find(source) == self.sets.find(mark.source)]
         for output, (_, seen) in zip(outputs, tensors(moved), strict=True):
             found = found_in(seen, mark, name, count, max(made, default=count))
-            flat = sizes_laid_out(tensor, mark, name, seen) if found.lost else ()
+            flat = self._sizes_laid_out(tensor, mark, name, seen) if found.lost else ()
             set_mark(output, found._replace(flat=flat))
+
+    def _sizes_laid_out(self, tensor: Tensor, mark: Mark, name: str, seen: Tensor) -> tuple[int, ...]:
+        return sizes_laid_out(tensor, mark, name, seen) if tensor.dim() == self._rank + 2 else ()
 
     def _concatenate(self, name: str, args: Any, kwargs: Any, inputs: Any, output: Tensor) -> None:
         given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))

@@ -162,15 +162,20 @@ class Maker:
         whole = self.whole(name, channels) if channels else {self._kind: "100%"}
         return orbit_norm(norm, host, whole, self.numbers, self._start)
 
-    def is_seen_whole(self, name: str, module: nn.Module) -> bool:
+    def is_seen_whole(self, name: str, module: nn.Module, kept: list[str]) -> bool:
         """Whether a module treats channel by channel, and has to be seen in the mirror."""
         shape = self._follower.alone.get(name)
         if shape is None or self.is_plain(self._follower.answers.get(name)):
             return False
+        owners = [
+            owner for (owner, _), (source, _) in self._follower.parameters.items() if self._follower.meets(source)
+        ]
+        if any(one == name or one.startswith(f"{name}.") for one in [*owners, *(f"{one}." for one in kept)]):
+            return False  # what knows channels is shared within orbits, what is kept is kept
         known = self._follower.broken_alone
         if name not in known:
             known[name] = breaks_alone(module, shape, self._kind)
-        return known[name]
+        return known[name] and self._follower.state(name) is False
 
     def seen_whole(self, module: nn.Module) -> nn.Module:
         """Such a module, seen in the mirror."""

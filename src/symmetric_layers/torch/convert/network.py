@@ -113,7 +113,7 @@ def equivariant(
     kind = canonical_kind(axes, _rank(example), "axes")
     yes_or_no("measure", measure)
     check_start(width, init, kind)
-    answers = answers if isinstance(answers, str) else list(answers)
+    answers = list(answers) if isinstance(answers, Iterable) and not isinstance(answers, str) else answers
     stays = those_that_stay(answers)
     law = Law(kind, stays)
     follower = _followed(model, example, kept, stays)
@@ -143,6 +143,8 @@ def equivariant(
         report(f"{float(times):.3g} times as many channels: {new} parameters, and {old} before.")
     if report is not None:
         _tell(report, kind, follower.plain_inside(), few, surgeon.unreached)
+        for name in surgeon.evened:
+            report(f"{name!r} knew each channel by a number of its own: of every orbit, the first one's is kept.")
     return result
 
 
@@ -168,8 +170,8 @@ def _tell(report: Callable[[str], Any], kind: str, plain: list[str], few: list[s
     """Reports which layers became no orbits, and why."""
     if plain:
         report(
-            f"{', '.join(map(repr, plain))}: plain, because answers of the model come from there or meet what does; "
-            "answers= leaves them orbits."
+            f"{', '.join(map(repr, plain))}: plain, because what they make meets inputs or answers of the model; "
+            "answers= leaves answers orbits."
         )
     for name in few:
         report(f"{name!r} makes no whole orbits of {kind!r}: its channels are plain.")

@@ -1,6 +1,6 @@
 """Convolutions with a `forward` of their own (standardised filters, made-up padding), given mirrored banks."""
 
-from functools import partial
+import copy
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from symmetric_layers.torch.convert.banks import Symmetry, own_filters, pick
 from symmetric_layers.torch.convert.surgery import Numbers
 from symmetric_layers.torch.kernels import expand_weight, spread
 from symmetric_layers.torch.kernels.channels import turned
-from symmetric_layers.torch.kernels.grid import by_mirror
+from symmetric_layers.torch.kernels.grid import alike
 from symmetric_layers.torch.kernels.seen import by_masks
 
 
@@ -34,15 +34,15 @@ class OwnConv(nn.Module):
 
     def __init__(self, conv: Any, arranged: Plan, numbers: Numbers) -> None:
         super().__init__()
-        self.conv, self.plan = conv, arranged
+        self.conv, self.plan = _twin_of(conv), arranged
         self.per_filter = sorted(_per_filter(conv))  # the names of what has one number for every filter
         for name in ("weight", *self.per_filter):
             old = getattr(conv, name)
             stored = own_filters(old, arranged, False) if name == "weight" else pick(old, arranged)
             if name in conv._buffers:
-                conv._buffers[name] = stored
+                self.conv._buffers[name] = stored
             else:
-                numbers.put(conv, name, old, stored)
+                numbers.put(self.conv, name, old, stored)
 
     @property
     def is_strided(self) -> bool:
@@ -58,22 +58,42 @@ class OwnConv(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Has the layer answer `(N, in_channels, *positions)`."""
         full = self.full()
-        if self.plan.depthwise and self.is_strided:
-            own = {**full, "weight": spread(self.conv.weight, self.plan, -self.conv.weight.dim())}
-            run = partial(self._with, own)  # each channel is seen in its own mirror by its orbit's one filter
-            return by_masks(run, self.plan, "".join(self.plan.kinds), input)
+        answer = self._in_mirrors(full, input) if self.is_strided else functional_call(self.conv, full, (input,))
+        if self.training:
+            self._gather(full)
+        return answer
 
-        def answer(mirrored: str, index: Tensor) -> Tensor:
-            flipped = list(axes(mirrored))
-            given = {name: values.index_select(0, index) for name, values in full.items()}
-            given["weight"] = turned(given["weight"], flipped)
-            return turned(self._with(given, turned(input, flipped)), flipped)
+    def _in_mirrors(self, full: dict[str, Tensor], input: Tensor) -> Tensor:
+        """Every filter as its representative lies, seen in its own mirror; all at once, as a layer may count them."""
+        upright = {**full, "weight": self._upright(full["weight"])}
+        gathered: list[dict[str, Tensor]] = []
 
-        letters = "".join(self.plan.kinds) if self.is_strided else ""
-        return by_mirror(answer, self.plan, letters, -self.plan.ndim - 1, input.device)
+        def run(seen: Tensor) -> Tensor:
+            gathered.append({name: full[name].clone() for name in self.per_filter if name in self.conv._buffers})
+            return functional_call(self.conv, {**upright, **gathered[-1]}, (seen,))
 
-    def _with(self, given: dict[str, Tensor], input: Tensor) -> Tensor:
-        return functional_call(self.conv, given, (input,))
+        answer = by_masks(run, self.plan, "".join(self.plan.kinds), input)
+        classes = alike(self.plan, "".join(self.plan.kinds))
+        for letters, found in zip(["", *sorted({*classes} - {""})], gathered, strict=True):
+            index = torch.tensor(classes[letters], device=input.device)
+            for name, values in found.items():  # of every filter what was gathered in its own mirror
+                full[name].index_copy_(0, index, values.index_select(0, index))
+        return answer
+
+    def _upright(self, weight: Tensor) -> Tensor:
+        for letters, index in alike(self.plan, "".join(self.plan.kinds)).items():
+            chosen = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
+            chosen[index] = True
+            weight = torch.where(chosen.view(-1, *[1] * (weight.dim() - 1)), turned(weight, axes(letters)), weight)
+        return weight
+
+    def _gather(self, full: dict[str, Tensor]) -> None:
+        """Keeps what the layer has gathered in buffers, as the mean over every orbit."""
+        for name in self.per_filter:
+            if name in self.conv._buffers:
+                stored = self.conv._buffers[name]
+                with torch.no_grad():
+                    stored.copy_(full[name].unflatten(0, (stored.shape[0], -1)).mean(1))
 
 
 def own_conv(conv: Any, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numbers) -> OwnConv:
@@ -85,14 +105,21 @@ def own_conv(conv: Any, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numb
 
 def as_it_was(layer: OwnConv, numbers: Numbers) -> nn.Module:
     """The way back, for layers without strides."""
-    conv: Any = layer.conv
+    conv = _twin_of(layer.conv)
     with torch.no_grad():
         for name, values in layer.full().items():
             if name in conv._buffers:
                 conv._buffers[name] = values.detach().clone()
             else:
-                numbers.put(conv, name, getattr(conv, name), values)
+                numbers.put(conv, name, getattr(layer.conv, name), values)
     return conv
+
+
+def _twin_of(conv: Any) -> Any:
+    """The same layer with the same numbers, of which some may be exchanged without touching the other."""
+    twin = copy.copy(conv)
+    twin._parameters, twin._buffers = dict(conv._parameters), dict(conv._buffers)
+    return twin
 
 
 def _per_filter(conv: Any) -> list[str]:

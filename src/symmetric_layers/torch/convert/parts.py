@@ -82,7 +82,10 @@ class Spread:
 
     def full(self, module: nn.Module) -> Tensor:
         """The parameter or buffer with one entry per channel."""
-        stored = self.stored(module)
+        return self.full_of(self.stored(module))
+
+    def full_of(self, stored: Tensor) -> Tensor:
+        """The same of numbers that are stored like it."""
         return spread(stored, self.plan, self.dim - stored.dim())
 
     def stored(self, module: nn.Module) -> Tensor:

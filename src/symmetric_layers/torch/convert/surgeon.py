@@ -29,8 +29,9 @@ class Surgeon:
     def __init__(self, model: nn.Module, kind: str, follower: Follower, kept: list[str], start: Start) -> None:
         self._model, self._kind, self._follower, self._kept, self._start = model, kind, follower, kept, start
         self._maker = Maker(model, kind, follower, start)
-        self.result = model
         self.names: dict[int, str] = {}
+        self.names_of = {id(module): name for name, module in model.named_modules()}
+        self.evened: list[str] = []  # buffers whose numbers differed within orbits
 
     @property
     def unreached(self) -> list[str]:
@@ -40,7 +41,9 @@ class Surgeon:
     def operate(self) -> nn.Module:
         """Converts the model."""
         new: dict[int, nn.Module] = {}
-        whole = [name for name, module in self._model.named_modules() if self._maker.is_seen_whole(name, module)]
+        whole = [
+            name for name, module in self._model.named_modules() if self._maker.is_seen_whole(name, module, self._kept)
+        ]
         parts = [f"{name}.out_proj".lstrip(".") for name, module in self._model.named_modules() if attends(module)]
         for name, module in self._model.named_modules():
             made: nn.Module | None
@@ -53,6 +56,8 @@ class Surgeon:
         shared = list(self._shared())
         for module, key, spread, values in shared:
             if key in module._buffers:
+                if not torch.equal(spread.full_of(values), module._buffers[key]) and self._start.width == 1:
+                    self.evened.append(f"{self.names_of[id(module)]}.{key}".lstrip("."))
                 module._buffers[key] = values
             else:
                 self._maker.numbers.put(module, key, module._parameters[key], values)
@@ -65,8 +70,7 @@ class Surgeon:
             if isinstance(module, _FUSED) and any(id(part) in new for part in module.modules()):
                 # its layers are called one by one
                 vars(module).update(activation_relu_or_gelu=0, use_nested_tensor=False)
-        self.result = exchange_modules(self._model, new)
-        return self.result
+        return exchange_modules(self._model, new)
 
     def divisor(self) -> int:
         """The largest number of channels that all banks of orbits consist of, over and over."""

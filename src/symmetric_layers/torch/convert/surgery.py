@@ -144,12 +144,20 @@ def _inside(name: str) -> str:
     return f"{parent}.conv.{own}".lstrip(".")
 
 
+def _outside(name: str) -> str:
+    """The reverse."""
+    parent, _, own = name.rpartition(".")
+    return f"{parent.removesuffix('conv').rstrip('.')}.{own}".lstrip(".")
+
+
 def renew(optimizer: Any, before: Mapping[str, Tensor], model: nn.Module) -> None:
     """Gives an optimizer the new model's parameters for those of the same names; what it knew of these is lost."""
     if optimizer is None:
         return
     after = dict(model.named_parameters(remove_duplicate=False))
-    new_of = {id(old): after.get(name, after.get(_inside(name))) for name, old in before.items()}
+    new_of = {
+        id(old): after.get(name, after.get(_inside(name), after.get(_outside(name)))) for name, old in before.items()
+    }
     placed: set[int] = set()
     for group in optimizer.param_groups:
         parameters = []
