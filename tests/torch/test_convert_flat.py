@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from symmetric_layers.torch import desymmetrize, equivariant
+from symmetric_layers.torch import desymmetrize, equivariant, where_it_breaks
 
 
 class Digits(nn.Module):
@@ -68,6 +68,14 @@ def test_a_head_on_whole_maps_does_not_see_a_mirror(name):
     plain = desymmetrize(twin, x)
     assert not [module for module in plain.modules() if type(module).__module__.startswith("symmetric_layers")]
     torch.testing.assert_close(plain(x), twin(x), rtol=0, atol=1e-12)
+
+
+def test_maps_in_a_line_are_no_offenders():
+    twin = random_in_double(equivariant(Digits(), "hv", example=torch.randn(1, 1, 7, 6)))
+    x = torch.randn(2, 1, 7, 6, dtype=torch.float64)
+    assert where_it_breaks(twin, x, "hv").offender is None
+    twin.fc2.register_forward_pre_hook(lambda module, args: args[0] + torch.arange(12, dtype=torch.float64))
+    assert where_it_breaks(twin, x, "hv").offender.module in ("fc2", "")
 
 
 def test_half_of_the_weights_are_left_under_the_names_they_had():

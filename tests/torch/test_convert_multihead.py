@@ -79,6 +79,8 @@ def test_weights_are_half_as_many_and_start_from_those_of_representatives():
     assert torch.equal(twin.attention.full_in_proj_bias().view(3, 8, 2)[..., 0], twin.attention.in_proj_bias.view(3, 8))
     twin(PICTURE).sum().backward()
     assert all(parameter.grad is not None for parameter in twin.parameters())
+    twin.attention.register_forward_hook(lambda module, args, answer: None)
+    assert len(desymmetrize(twin, PICTURE).attention._forward_hooks) == 1
     wider = equivariant(model, "h", example=PICTURE, width=2)
     assert wider.attention.embed_dim == 32
 

@@ -44,11 +44,17 @@ def watch(
     """The rows of the table: module, class, absolute and relative deviation, reason; the offender first."""
     straight = _record(model, x)
     arrangements = _arrangements(model)
+    maps = {
+        value[0].numel(): value.shape[1:] for event in straight for value in event.values if value.dim() == rank + 2
+    }
     for letter in letters:
         seen = _record(model, mirrored(x, rank, letter, symmetry))
         for event, other in zip(straight, seen, strict=False):
             for value, answer in zip(event.values, other.values, strict=False):
                 absolute, relative = _explained(value, answer, rank, letter, arrangements)
+                if relative > 0 and value.dim() == 2 and value.shape[1] in maps and value.shape == answer.shape:
+                    one, two = (line.unflatten(1, maps[value.shape[1]]) for line in (value, answer))
+                    absolute, relative = min((absolute, relative), _explained(one, two, rank, letter, arrangements))
                 if relative > event.relative:
                     event.absolute, event.relative, event.axis = absolute, relative, letter
     modules = dict(model.named_modules())

@@ -11,7 +11,7 @@ from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.start import Start
 from symmetric_layers.torch.convert.banks import linear
 from symmetric_layers.torch.convert.parts import SymmetricLinear
-from symmetric_layers.torch.convert.surgery import Numbers, inherit
+from symmetric_layers.torch.convert.surgery import Numbers, hand_on_hooks, inherit
 from symmetric_layers.torch.kernels import spread
 
 _EXTRA = ("bias_k", "bias_v")
@@ -127,10 +127,7 @@ def ordinary_attention(layer: OrbitMultiheadAttention, numbers: Numbers) -> nn.M
         numbers.put(new.out_proj, "bias", made.out_proj.bias, made.out_proj.full_bias())
         for name in _EXTRA:
             numbers.put(new, name, getattr(layer, name), layer._spread(getattr(layer, name)))
-    for name, value in vars(layer).items():
-        if "_hook" in name:
-            vars(new)[name] = value
-    return new.train(layer.training)
+    return hand_on_hooks(layer, new)
 
 
 def _as_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

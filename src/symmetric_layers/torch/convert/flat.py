@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from symmetric_layers.start import Start
 from symmetric_layers.torch.conv import SymmetricConv1d, SymmetricConv2d, SymmetricConv3d
 from symmetric_layers.torch.convert.banks import Symmetry, invariant_conv, symmetric_conv
-from symmetric_layers.torch.convert.surgery import Numbers, inherit
+from symmetric_layers.torch.convert.surgery import Numbers, hand_on_hooks, inherit
 from symmetric_layers.torch.invariant import InvariantConv1d, InvariantConv2d, InvariantConv3d
 
 
@@ -98,7 +98,4 @@ def as_linear(layer: Any, numbers: Numbers) -> nn.Module:
     new = nn.Linear(weight.shape[1], weight.shape[0], layer.bias is not None, "meta", weight.dtype)
     numbers.put(new, "weight", layer.weight, weight)
     numbers.put(new, "bias", layer.bias, layer.all_biases())
-    for name, value in vars(layer).items():
-        if "_hook" in name:
-            vars(new)[name] = value
-    return new.train(layer.training)
+    return hand_on_hooks(layer, new)

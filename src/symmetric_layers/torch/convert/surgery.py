@@ -106,6 +106,14 @@ def inherit(old: nn.Module, new: nn.Module) -> None:
             vars(new)[name] = value
 
 
+def hand_on_hooks(old: nn.Module, new: nn.Module) -> nn.Module:
+    """The same of hooks and the mode alone, for a module of another sort."""
+    for name, value in vars(old).items():
+        if "_hook" in name:
+            vars(new)[name] = value
+    return new.train(old.training)
+
+
 def hooks_of(module: nn.Module) -> int:
     """How many hooks a module has."""
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
