@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import modules, run, silent
+from docstrings import modules, run, silent
 from flax import nnx
 from flax_face import apply
 

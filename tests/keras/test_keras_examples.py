@@ -2,7 +2,7 @@
 
 import keras
 import pytest
-from examples import modules, run
+from docstrings import modules, run
 
 import symmetric_layers.keras as face
 

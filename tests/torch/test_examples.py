@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from examples import modules, run
+from docstrings import modules, run
 from torch import nn
 
 import symmetric_layers.torch as face
