@@ -79,8 +79,7 @@ class Seen:
         return [node for node in moved if any(isinstance(n, torch.SymInt) for n in node.meta["example_value"].shape)]
 
 
-@pytest.mark.parametrize("dynamic", [None, True])
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("dynamic", "training"), [(None, True), (True, False)])
 def test_a_network_is_compiled_twice_at_most_for_pictures_of_any_size(dynamic, training):
     network, counter = converted().train(training), CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(converted().train(training), fullgraph=True, dynamic=dynamic, backend=counter)
