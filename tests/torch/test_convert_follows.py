@@ -38,7 +38,7 @@ class Between(nn.Module):
 
 
 def obeys(model, example=PICTURE, axes="h", **how):
-    """The converted network, which obeys the law by the measure of a stranger."""
+    """The converted network, which obeys the law as anybody can measure it."""
     twin = equivariant(model, axes, example=example, **how)
     probe = twin.double().eval()
     x = example.double() if isinstance(example, torch.Tensor) else tuple(one.double() for one in example)
