@@ -170,6 +170,7 @@ def test_buffers_that_know_channels_are_shared_within_orbits(norm):
     plain = desymmetrize(twin.eval(), PICTURE)
     torch.testing.assert_close(plain(PICTURE), twin(PICTURE))
     assert plain[1].running_mean.shape == (8,)
+    assert equivariant(model, "hv", example=PICTURE, width="parameters")[1].running_mean.dim() == 1
 
 
 def test_statistics_that_are_gathered_are_gathered_by_orbits():

@@ -56,7 +56,8 @@ class Surgeon:
         shared = list(self._shared())
         for module, key, spread, values in shared:
             if key in module._buffers:
-                if not torch.equal(spread.full_of(values), module._buffers[key]) and self._start.width == 1:
+                known = self._start.width == 1 and not values.is_meta
+                if known and not torch.equal(spread.full_of(values), module._buffers[key]):
                     self.evened.append(f"{self.names_of[id(module)]}.{key}".lstrip("."))
                 module._buffers[key] = values
             else:
