@@ -29,7 +29,7 @@ from symmetric_layers.keras.convert.kinds import (
     kind_of,
     pads_of,
 )
-from symmetric_layers.keras.convert.multiply import axes_in_product, product
+from symmetric_layers.keras.convert.multiply import axes_in_product
 from symmetric_layers.keras.convert.order import Flat, flat_of
 from symmetric_layers.keras.convert.pads import Pads
 from symmetric_layers.keras.convert.sentences import lost, strange, weighty
@@ -189,7 +189,7 @@ class Follower:
             self._concatenate(operation, name, given, answers[0])
         elif terms is not None:
             marks = [self._mark(tensor) for tensor in given]
-            self._set(answers[0], product(self.sets, type(operation).__name__, marks, *terms))
+            self._set(answers[0], self.sets.product(type(operation).__name__, marks, *terms) or marks[0])
         elif kind_of(operation, MERGES) or len(given) > 1:
             self._combine(operation, name, given, answers)
         elif kind_of(layer, (keras.layers.Embedding,)):

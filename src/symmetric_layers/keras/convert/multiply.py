@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from symmetric_layers.keras.convert.kinds import kind_of
-from symmetric_layers.sets import Mark, Sets
 
 Axes = list[str]  # a name for every axis of a tensor; axes of one name go together
 
@@ -35,25 +34,3 @@ def axes_in_product(operation: Any, given: Sequence[Any]) -> tuple[list[Axes], A
         ]
         return names, ["batch", *(name for term in names for name in term if name not in ("batch", "summed"))]
     return None
-
-
-def product(sets: Sets, name: str, marks: Sequence[Mark], terms: Sequence[Axes], answer: Axes) -> Mark:
-    """What is known of a product of two tensors."""
-    places = [term[mark.dim] if mark.dim is not None else "" for term, mark in zip(terms, marks, strict=True)]
-    counting = {place: mark for place, mark in zip(places, marks, strict=True) if place}
-    for place, mark in zip(places, marks, strict=True):
-        if place:
-            sets.join(counting[place].source, mark.source)
-    left = [axis for axis in counting if axis in answer]
-    weighed = [
-        axis
-        for axis in counting
-        if axis not in answer and any(axis in term and axis != place for term, place in zip(terms, places, strict=True))
-    ]
-    lost = next((mark.lost for mark in marks if mark.lost), name if weighed or len(left) > 1 else "")
-    if lost:
-        sets.join(marks[0].source, marks[1].source)
-        return Mark(marks[0].source, None, lost)
-    if left:
-        return Mark(counting[left[0]].source, answer.index(left[0]))
-    return Mark(sets.new(plain=True) if counting else marks[0].source, None)

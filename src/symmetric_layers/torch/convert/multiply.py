@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from symmetric_layers.sets import Mark, Sets
+from symmetric_layers.sets import Sets
 from symmetric_layers.torch.convert.marks import mark_of, set_mark
 
 _MATRICES = {"matmul", "bmm", "__matmul__", "__rmatmul__"}
@@ -66,28 +66,6 @@ def _named(term: str, more: int) -> Axes:
 
 
 def _contract(sets: Sets, name: str, given: list[Tensor], terms: list[Axes], answer: Axes, output: Tensor) -> None:
-    marks = [mark_of(tensor) for tensor in given]
-    known = [mark for mark in marks if mark is not None]
-    places = [
-        term[mark.dim] if mark is not None and mark.dim is not None else ""
-        for term, mark in zip(terms, marks, strict=True)
-    ]
-    counting = {place: mark for place, mark in zip(places, marks, strict=True) if place and mark is not None}
-    for place, mark in zip(places, marks, strict=True):
-        if place and mark is not None:
-            sets.join(counting[place].source, mark.source)
-    left = [axis for axis in counting if axis in answer]
-    weighed = [
-        axis
-        for axis in counting
-        if axis not in answer and any(axis in term and axis != place for term, place in zip(terms, places, strict=True))
-    ]
-    lost = next((mark.lost for mark in known if mark.lost), name if weighed or len(left) > 1 else "")
-    if lost:
-        for mark in known[1:]:
-            sets.join(known[0].source, mark.source)
-        set_mark(output, Mark(known[0].source, None, lost))
-    elif left:
-        set_mark(output, Mark(counting[left[0]].source, answer.index(left[0])))
-    elif known:
-        set_mark(output, Mark(sets.new(plain=True) if counting else known[0].source, None))
+    found = sets.product(name, [mark_of(tensor) for tensor in given], terms, answer)
+    if found is not None:
+        set_mark(output, found)
