@@ -27,11 +27,10 @@ from symmetric_layers.torch.convert.moves import (
     sizes_laid_out,
 )
 from symmetric_layers.torch.convert.multiply import is_product, multiply
-from symmetric_layers.torch.convert.operators import is_operator
+from symmetric_layers.torch.convert.operators import PIXELS, is_operator
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
 _LAST = (nn.Linear, nn.MultiheadAttention)  # layers whose channels stand last
-_PIXELS = (nn.PixelShuffle, nn.PixelUnshuffle)  # layers that make other channels of what they read, without weighing
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "norm", "vector_norm", "logsumexp", "median",
     "argmax", "argmin", "nanmean", "nansum",
@@ -236,7 +235,7 @@ class Follower(TorchFunctionMode):
         if not self.meets(mark.source):  # numbers of the model's own that met no layer: no orbits
             self.sets.make_plain(mark.source)
             mark = Mark(mark.source, None)
-        weighs = isinstance(module, (*HOSTS, *_LAST, *_PIXELS))
+        weighs = isinstance(module, (*HOSTS, *_LAST, *PIXELS))
         last = isinstance(module, (*_LAST, nn.LayerNorm))
         harmless = self.sets.is_plain(mark.source) and not isinstance(module, _LAST)  # no mirror is looked for
         if isinstance(module, nn.Linear) and mark.flat:
@@ -372,7 +371,7 @@ class Follower(TorchFunctionMode):
 
 
 def _known(module: nn.Module) -> bool:
-    return isinstance(module, (*HOSTS, *_LAST, *_PIXELS)) or host_of(module, NORMS) is not None or is_operator(module)
+    return isinstance(module, (*HOSTS, *_LAST, *PIXELS)) or host_of(module, NORMS) is not None or is_operator(module)
 
 
 def _lost(name: str, module: nn.Module, how: str) -> SymmetryError:

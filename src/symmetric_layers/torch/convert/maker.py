@@ -20,7 +20,7 @@ from symmetric_layers.torch.convert.banks import (
 )
 from symmetric_layers.torch.convert.flat import whole_maps
 from symmetric_layers.torch.convert.follow import Follower
-from symmetric_layers.torch.convert.operators import is_operator
+from symmetric_layers.torch.convert.operators import PIXELS, is_operator
 from symmetric_layers.torch.convert.own import own_conv
 from symmetric_layers.torch.convert.parts import SamePaddedConv2d, UpCat
 from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, host_of, inherit
@@ -50,7 +50,7 @@ class Maker:
                 return self._linear(name, module)
             if attends(module):
                 return self._attention(name, module)
-            if type(module) in (nn.PixelShuffle, nn.PixelUnshuffle):
+            if type(module) in PIXELS:
                 return self._pixels(name, module)
             if isinstance(module, NORMS):
                 return self._norm(name, module)

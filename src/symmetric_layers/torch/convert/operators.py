@@ -8,6 +8,7 @@ OPERATORS = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d,
     nn.LPPool3d, nn.Upsample,
 )  # fmt: skip
+PIXELS = (nn.PixelShuffle, nn.PixelUnshuffle)  # layers that make other channels of what they read, without weighing
 _PADS = tuple(
     getattr(nn, f"{sort}Pad{rank}d")
     for sort in ("Constant", "Zero", "Replication", "Reflection", "Circular")

@@ -12,6 +12,7 @@ from symmetric_layers.orbits import plan
 from symmetric_layers.start import Start
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.maker import Maker, attends, pads_itself
+from symmetric_layers.torch.convert.operators import PIXELS
 from symmetric_layers.torch.convert.parts import Spread
 from symmetric_layers.torch.convert.surgery import exchange_modules
 
@@ -30,7 +31,6 @@ class Surgeon:
         self._model, self._kind, self._follower, self._kept, self._start = model, kind, follower, kept, start
         self._maker = Maker(model, kind, follower, start)
         self.names: dict[int, str] = {}
-        self.names_of = {id(module): name for name, module in model.named_modules()}
         self.evened: list[str] = []  # buffers whose numbers differed within orbits
 
     @property
@@ -41,11 +41,10 @@ class Surgeon:
     def operate(self) -> nn.Module:
         """Converts the model."""
         new: dict[int, nn.Module] = {}
-        whole = [
-            name for name, module in self._model.named_modules() if self._maker.is_seen_whole(name, module, self._kept)
-        ]
-        parts = [f"{name}.out_proj".lstrip(".") for name, module in self._model.named_modules() if attends(module)]
-        for name, module in self._model.named_modules():
+        modules = list(self._model.named_modules())
+        whole = [name for name, module in modules if self._maker.is_seen_whole(name, module, self._kept)]
+        parts = [f"{name}.out_proj".lstrip(".") for name, module in modules if attends(module)]
+        for name, module in modules:
             made: nn.Module | None
             if name in whole and not inside(name, self._kept):
                 made = self._maker.seen_whole(module)
@@ -53,12 +52,13 @@ class Surgeon:
                 made = None if inside(name, [*self._kept, *whole, *parts]) else self._maker.made(name, module)
             if made is not None:
                 new[id(module)], self.names[id(made)] = made, name
+        names = {id(module): name for name, module in modules}
         shared = list(self._shared())
         for module, key, spread, values in shared:
             if key in module._buffers:
                 known = self._start.width == 1 and not values.is_meta
                 if known and not torch.equal(spread.full_of(values), module._buffers[key]):
-                    self.evened.append(f"{self.names_of[id(module)]}.{key}".lstrip("."))
+                    self.evened.append(f"{names[id(module)]}.{key}".lstrip("."))
                 module._buffers[key] = values
             else:
                 self._maker.numbers.put(module, key, module._parameters[key], values)
@@ -79,7 +79,7 @@ class Surgeon:
         for name, layer in self._model.named_modules():
             made: Any = layer
             written = None if inside(name, self._kept) else self._follower.writes.get(name)
-            if self._maker.is_plain(written) or isinstance(layer, (nn.PixelShuffle, nn.PixelUnshuffle)):
+            if self._maker.is_plain(written) or isinstance(layer, PIXELS):
                 continue
             if attends(layer):
                 counts.append(made.embed_dim // made.num_heads)
