@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from symmetric_layers.errors import SymmetryError
 from symmetric_layers.sets import Mark, Sets
 from symmetric_layers.torch.answers import answered, call, tensors
 from symmetric_layers.torch.convert.alone import might_treat_channel_by_channel
@@ -28,6 +27,7 @@ from symmetric_layers.torch.convert.moves import (
 )
 from symmetric_layers.torch.convert.multiply import is_product, multiply
 from symmetric_layers.torch.convert.operators import PIXELS, is_operator
+from symmetric_layers.torch.convert.sentences import beside, of_both_sorts, positioned, unfollowed, weighing
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
 _LAST = (nn.Linear, nn.MultiheadAttention)  # layers whose channels stand last
@@ -99,11 +99,7 @@ class Follower(TorchFunctionMode):
         """Refuses pictures that are concatenated with channels that will be orbits."""
         name = self.sets.meet(self.joined)
         if name is not None:
-            raise SymmetryError(
-                f"model: {name or 'its forward'!r} concatenates an input of the model with channels of layers. "
-                "Expected one sort of channels. Put a convolution between the input and the concatenation, or "
-                "keep that part ordinary with keep."
-            )
+            raise beside(name)
 
     def make_plain_below(self, size: int) -> list[str]:
         """Makes channels plain that are fewer than this, where others are as many, and those that only mix colours.
@@ -138,10 +134,7 @@ class Follower(TorchFunctionMode):
         """Whether a module meets plain channels; None where it met none. Refuses a module that meets both sorts."""
         met = {self.sets.is_plain(source) for source in self.reads.get(name, [])}
         if len(met) > 1:
-            raise SymmetryError(
-                f"model: {name!r} is used both on pictures and on orbits. Expected one of both. Use two modules, one "
-                "for each."
-            )
+            raise of_both_sorts(name)
         return met.pop() if met else None
 
     def meets(self, source: int) -> bool:
@@ -242,10 +235,10 @@ class Follower(TorchFunctionMode):
             self.flat[name] = mark.flat
         elif not self._kept(name) and not harmless:
             if mark.lost:
-                raise _lost(name, module, mark.lost)
+                raise unfollowed(name, module, mark.lost)
             wrong = mark.dim is not None and mark.dim != (tensor.dim() - 1 if last else 1)
             if wrong and not (isinstance(module, nn.LayerNorm) and module.weight is None):
-                raise _lost(name, module, "an exchange of axes")
+                raise unfollowed(name, module, "an exchange of axes")
         self.reads.setdefault(name, []).append(mark.source)
         if weighs and name not in self.writes:
             self.writes[name] = self.sets.new()
@@ -332,17 +325,14 @@ class Follower(TorchFunctionMode):
         tensor, mark = max(inputs, key=lambda one: (one[1].dim is not None, not self._is_raw(one[0]), one[0].numel()))
         kept = self._kept(self._stack[-1])
         if name in _WEIGHED and not kept and any(isinstance(other, nn.Parameter) for other, _ in inputs):
-            raise SymmetryError(
-                f"model: {self._stack[-1] or 'its forward'!r} weighs channels with a parameter of its own ({name}). "
-                "Expected a layer of torch.nn for that. Use one, or keep that part ordinary with keep."
-            )
+            raise weighing(self._stack[-1], name)
         if self._is_raw(tensor) and any(one.dim() > tensor.dim() for one in others):
             self.sets.make_plain(mark.source)  # it meets what comes from nowhere: noise, ramps
         for other, second in inputs:
             if other is tensor:
                 continue
             if second.lost and isinstance(other, nn.Parameter) and not kept:
-                raise self._positions(second.lost, name)
+                raise positioned(self._stack[-1], second.lost, name)
             if mark.dim is None or second.dim is None:
                 continue
             if name in _NORMED:
@@ -354,7 +344,7 @@ class Follower(TorchFunctionMode):
                 else:  # one number for all channels
                     self.sets.make_plain(second.source)
             elif isinstance(other, nn.Parameter) and not kept:
-                raise self._positions("a parameter", name)
+                raise positioned(self._stack[-1], "a parameter", name)
         for output in outputs:
             same = mark.dim is not None and output.dim() == tensor.dim() and name not in _WEIGHED
             same = same and output.shape[mark.dim] == tensor.shape[mark.dim]
@@ -362,30 +352,9 @@ class Follower(TorchFunctionMode):
             found = mark if same or mark.dim is None else lost
             set_mark(output, found if output.shape == tensor.shape else found._replace(flat=()))
 
-    def _positions(self, parameter: str, name: str) -> SymmetryError:
-        return SymmetryError(
-            f"model: {self._stack[-1] or 'its forward'!r} combines channels with {parameter!r}, which has other "
-            f"numbers than one for each channel ({name}). Expected parameters that know channels alone. Leave these "
-            "out, or keep that part ordinary with keep."
-        )
-
 
 def _known(module: nn.Module) -> bool:
     return isinstance(module, (*HOSTS, *_LAST, *PIXELS)) or host_of(module, NORMS) is not None or is_operator(module)
-
-
-def _lost(name: str, module: nn.Module, how: str) -> SymmetryError:
-    if how in ("flatten", "view", "reshape"):
-        return SymmetryError(
-            f"model: {name!r}, a {type(module).__name__}, reads channels that {how!r} has mixed with positions. "
-            "Expected channels alone. Pool over all positions first (nn.AdaptiveAvgPool2d(1)), or keep that part "
-            "ordinary with keep."
-        )
-    return SymmetryError(
-        f"model: {name!r}, a {type(module).__name__}, reads channels that cannot be followed through {how!r}. "
-        "Expected channels that are moved, joined or combined one by one. Write that part with layers of torch.nn, or "
-        "keep it ordinary with keep."
-    )
 
 
 def _marked(tree: Any) -> Iterator[tuple[Tensor, Mark]]:
