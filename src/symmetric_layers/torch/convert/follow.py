@@ -64,6 +64,7 @@ class Follower(TorchFunctionMode):
         self._muted = 0
         self._rank = 0  # how many axes of positions pictures have
         self._inputs: set[int] = set()
+        self._vectors: set[int] = set()  # inputs that know no positions
         self._raw: set[int] = set()  # parameters and buffers that know channels
         self._handed_out: set[int] = set()  # what the model answers with
         self._made: dict[int, int] = {}  # by set: how many channels a layer made
@@ -77,7 +78,9 @@ class Follower(TorchFunctionMode):
             if tensor.dim() > (1 if tensor.is_floating_point() else 2):
                 source = self.sets.new(plain=True)
                 self._inputs.add(source)
-                set_mark(tensor, Mark(source, 1))
+                if tensor.dim() == 2:
+                    self._vectors.add(source)
+                set_mark(tensor, Mark(source, 1 if tensor.dim() in (2, self._rank + 2) else None))  # None: words, in rows
         handles = []
         for module in self._model.modules():
             handles.append(module.register_forward_pre_hook(self._enter(names[id(module)]), with_kwargs=True))
@@ -158,6 +161,10 @@ class Follower(TorchFunctionMode):
             for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
                 if tensor is None or not tensor.is_floating_point():
                     continue
+                if isinstance(module, nn.Embedding):
+                    source, axis = self.parameters.setdefault((name, key), (self.sets.new(), 1))
+                    set_mark(tensor, Mark(source, axis))
+                    continue
                 long = [axis for axis, size in enumerate(tensor.shape) if size > 1]
                 if len(long) > 1 and isinstance(tensor, nn.Parameter):
                     set_mark(tensor, Mark(self.sets.new(), None, f"{name}.{key}".lstrip(".")))
@@ -234,7 +241,7 @@ class Follower(TorchFunctionMode):
         if isinstance(module, nn.Linear) and mark.flat:
             self.flat[name] = mark.flat
         elif not self._kept(name) and not harmless:
-            if mark.lost:
+            if mark.lost and mark.source not in self._vectors:
                 raise unfollowed(name, module, mark.lost)
             wrong = mark.dim is not None and mark.dim != (tensor.dim() - 1 if last else 1)
             if wrong and not (isinstance(module, nn.LayerNorm) and module.weight is None):
@@ -253,6 +260,9 @@ class Follower(TorchFunctionMode):
             self._move(name, func, args, kwargs, inputs[0], outputs)
         elif name in ("cat", "concat", "concatenate", "stack"):
             self._concatenate(name, args, kwargs, inputs, outputs[0])
+        elif name == "embedding":
+            found = inputs[-1][1]
+            set_mark(outputs[0], found if found.dim is None else found._replace(dim=outputs[0].dim() - 1))
         elif name == "glu":  # halves of the channels gate each other, or of the positions
             set_mark(outputs[0], inputs[0][1])
         elif is_product(name, args, [tensor for tensor, _ in inputs]):
@@ -333,6 +343,8 @@ class Follower(TorchFunctionMode):
                 continue
             if second.lost and isinstance(other, nn.Parameter) and not kept:
                 raise positioned(self._stack[-1], second.lost, name)
+            if mark.dim is not None and second.dim is None and not second.lost:
+                self.sets.make_plain(second.source)  # one of its channels was picked out, for all of the other's
             if mark.dim is None or second.dim is None:
                 continue
             if name in _NORMED:

@@ -34,6 +34,9 @@ def _loose(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _loose(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _loose(item)
 
 
 def no_module(model: Any) -> None:
