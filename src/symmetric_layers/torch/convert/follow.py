@@ -16,7 +16,7 @@ from symmetric_layers.sets import Mark, Sets
 from symmetric_layers.torch.answers import answered, call, tensors
 from symmetric_layers.torch.convert.alone import might_treat_channel_by_channel
 from symmetric_layers.torch.convert.banks import NORMS
-from symmetric_layers.torch.convert.marks import mark_of, set_mark
+from symmetric_layers.torch.convert.marks import mark_of, padding_of, set_mark, set_padding
 from symmetric_layers.torch.convert.moves import (
     MOVES,
     found_in,
@@ -24,9 +24,10 @@ from symmetric_layers.torch.convert.moves import (
     is_turned,
     numbers_of,
     sizes_laid_out,
+    zeros_around,
 )
 from symmetric_layers.torch.convert.multiply import is_product, multiply
-from symmetric_layers.torch.convert.operators import PIXELS, is_operator
+from symmetric_layers.torch.convert.operators import PIXELS, is_operator, zeros_before_and_after
 from symmetric_layers.torch.convert.sentences import beside, of_both_sorts, positioned, unfollowed, weighing
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
 
@@ -58,6 +59,7 @@ class Follower(TorchFunctionMode):
         self.alone: dict[str, tuple[int, ...]] = {}  # by module without numbers to learn: the shape of what it read
         self.broken_alone: dict[str, bool] = {}  # by those of them that were tried: whether they break the law
         self.flat: dict[str, tuple[int, ...]] = {}  # by linear layer that reads whole maps: their sizes
+        self.padded: dict[str, set[Any]] = {}  # by convolution: what its pictures were padded with just before
         self.joined: list[tuple[str, int, int]] = []  # by module: pictures concatenated with other channels
         self._model, self._kept, self._stays = model, kept, stays
         self._stack = [""]
@@ -80,7 +82,9 @@ class Follower(TorchFunctionMode):
                 self._inputs.add(source)
                 if tensor.dim() == 2:
                     self._vectors.add(source)
-                set_mark(tensor, Mark(source, 1 if tensor.dim() in (2, self._rank + 2) else None))  # None: words, in rows
+                set_mark(
+                    tensor, Mark(source, 1 if tensor.dim() in (2, self._rank + 2) else None)
+                )  # None: words, in rows
         handles = []
         for module in self._model.modules():
             handles.append(module.register_forward_pre_hook(self._enter(names[id(module)]), with_kwargs=True))
@@ -97,6 +101,15 @@ class Follower(TorchFunctionMode):
             if mark is not None and not self._stays(name):
                 self.sets.make_plain(mark.source)
                 self._handed_out.add(mark.source)
+
+    def padding_before(self, name: str, conv: Any) -> Any:
+        """How many zeros a convolution always finds around its picture, where these are to be its own; else None.
+
+        A module that pads orbits is a module of its own, seen in the mirror.
+        """
+        pads, by_function = next(iter(self.padded.get(name, ())), None) or (None, True)
+        alone = len(self.padded.get(name, ())) == 1 and (by_function or bool(self.state(name)))
+        return pads if alone and not conv.transposed and conv.padding_mode == "zeros" else None
 
     def check(self) -> None:
         """Refuses pictures that are concatenated with channels that will be orbits."""
@@ -205,6 +218,9 @@ class Follower(TorchFunctionMode):
                 mark = mark_of(tensor)
                 if mark is not None:
                     self.answers[name] = mark.source
+            zeros = zeros_before_and_after(module)
+            if zeros is not None:
+                set_padding(answers[0], zeros, by_function=False)
             if self._treats_alike(module, args, answer):
                 self.alone.setdefault(name, args[0].shape)
             if name in self.alone:
@@ -247,6 +263,8 @@ class Follower(TorchFunctionMode):
             if wrong and not (isinstance(module, nn.LayerNorm) and module.weight is None):
                 raise unfollowed(name, module, "an exchange of axes")
         self.reads.setdefault(name, []).append(mark.source)
+        if isinstance(module, HOSTS):
+            self.padded.setdefault(name, set()).add(padding_of(tensor))
         if weighs and name not in self.writes:
             self.writes[name] = self.sets.new()
 
@@ -274,6 +292,9 @@ class Follower(TorchFunctionMode):
         else:
             others = [tensor for _, tensor in tensors((args, kwargs)) if mark_of(tensor) is None]
             self._combine(name, inputs, others, outputs)
+            zeros = zeros_around(name, args, kwargs)
+            if zeros is not None:
+                set_padding(outputs[0], zeros, by_function=True)
 
     def _move(self, name: str, func: Any, args: Any, kwargs: Any, given: Any, outputs: list[Tensor]) -> None:
         """Follows the channels by sending their numbers the same way."""

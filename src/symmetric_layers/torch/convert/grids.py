@@ -65,6 +65,17 @@ def placed(
     return torch.where(chosen.reshape(shape), high, low)
 
 
+def around_zeros(weight: Tensor, axis: int, padding: int, zeros: tuple[int, int], stride: int) -> tuple[Tensor, int]:
+    """The filters and the padding for pictures that have zeros around them already, and are to answer as without.
+
+    Columns of zeros stand in a kernel where a picture has more of them on the other side; nothing is left over of such
+    grids, so that fewer than a stride do no harm after it.
+    """
+    before, after = zeros
+    more = abs(before - after) if before > after or after - before >= stride else 0
+    return _at(weight, axis, more if before > after else 0, more), padding - min(zeros)
+
+
 def _at(weight: Tensor, axis: int, offset: int, room: int) -> Tensor:
     shape = list(weight.shape)
     shape[2 + axis] += room

@@ -1,6 +1,7 @@
 """Makes what every layer of a network becomes that obeys the law: one layer after the other."""
 
 import math
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -22,7 +23,8 @@ from symmetric_layers.torch.convert.flat import whole_maps
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.operators import PIXELS, is_operator
 from symmetric_layers.torch.convert.own import own_conv
-from symmetric_layers.torch.convert.parts import SamePaddedConv2d, UpCat
+from symmetric_layers.torch.convert.padded import PADDED_BEFORE, SamePaddedConv2d
+from symmetric_layers.torch.convert.parts import UpCat
 from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, host_of, inherit
 from symmetric_layers.torch.mirrored import Mirrored
 from symmetric_layers.torch.pixels import OrbitPixelShuffle, OrbitPixelUnshuffle
@@ -92,8 +94,12 @@ class Maker:
         if plain:
             return invariant_conv(conv, invariant_form(host), in_symmetry, self._kind, self.numbers, self._start)
         symmetry = self.whole(name, conv.out_channels, 1 if depthwise else conv.groups)
-        padded = any(pads_itself(parent) and parent.convolution is conv for parent in self._model.modules())
-        build = SamePaddedConv2d if padded else symmetric_form(host)
+        build = symmetric_form(host)
+        if any(pads_itself(parent) and parent.convolution is conv for parent in self._model.modules()):
+            build = SamePaddedConv2d
+        elif self._follower.padding_before(name, conv):
+            padded = self._follower.padding_before(name, conv)
+            build = partial(PADDED_BEFORE[len(conv.kernel_size) - 1], padded=padded)
         return symmetric_conv(conv, build, symmetry, in_symmetry, "mirrored", self.numbers, self._start)
 
     def _linear(self, name: str, old: Any) -> nn.Module | None:

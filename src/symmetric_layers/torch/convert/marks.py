@@ -1,5 +1,7 @@
 """The marks that tensors carry while a model is followed."""
 
+from typing import Any
+
 from torch import Tensor
 
 from symmetric_layers.sets import Mark
@@ -13,3 +15,13 @@ def mark_of(tensor: Tensor) -> Mark | None:
 def set_mark(tensor: Tensor, mark: Mark) -> None:
     """Gives it one."""
     tensor._channels_of = mark  # type: ignore[attr-defined]
+
+
+def padding_of(tensor: Tensor) -> Any:
+    """How many zeros it was padded with before and after, per axis, just now: by a function, or (False) a module."""
+    return getattr(tensor, "_padded_with", None)
+
+
+def set_padding(tensor: Tensor, pads: Any, by_function: bool) -> None:
+    """Notes that."""
+    tensor._padded_with = pads, by_function  # type: ignore[attr-defined]

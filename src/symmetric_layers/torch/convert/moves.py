@@ -60,3 +60,19 @@ def is_blur(name: str, args: Any, kwargs: Any) -> bool:
     x, weight = args[:2]
     groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)
     return groups == x.shape[-weight.dim() + 1] == weight.shape[0] and not weight.requires_grad
+
+
+def zeros_around(name: str, args: Any, kwargs: Any) -> tuple[tuple[int, int], ...] | None:
+    """How many zeros a function pads with before and after, per axis of positions; None where it does anything else.
+
+    Padding that is alike on both sides along every axis mirrors by itself.
+    """
+    if name != "pad":
+        return None
+    more = dict(zip(("pad", "mode", "value"), args[1:], strict=False)) | kwargs
+    sides, rank = list(more["pad"]), args[0].dim() - 2
+    pairs = tuple(zip(sides[::2], sides[1::2], strict=True))
+    lopsided = any(before != after for before, after in pairs)
+    if more.get("mode", "constant") != "constant" or more.get("value") or min(sides) < 0 or not lopsided:
+        return None
+    return ((0, 0),) * (rank - len(pairs)) + pairs[::-1] if len(pairs) <= rank else None

@@ -23,6 +23,18 @@ def is_lopsided_pad(module: Any) -> bool:
     return any(b != a for b, a in zip(module.padding[::2], module.padding[1::2], strict=True))
 
 
+def zeros_before_and_after(module: Any) -> tuple[tuple[int, int], ...] | None:
+    """How many zeros a lopsided padding module adds, per axis of positions; None where it adds anything else."""
+    if not is_lopsided_pad(module) or getattr(module, "value", 0) != 0 or "Constant" not in _family(module):
+        return None
+    pairs = tuple(zip(module.padding[::2], module.padding[1::2], strict=True))[::-1]
+    return pairs if min(min(pair) for pair in pairs) >= 0 else None
+
+
+def _family(module: Any) -> str:
+    return " ".join(cls.__name__ for cls in type(module).__mro__).replace("ZeroPad", "ConstantPad")
+
+
 def is_operator(module: Any) -> bool:
     """Whether a module treats channel by channel, but not every position alike."""
     return isinstance(module, OPERATORS) or is_lopsided_pad(module)

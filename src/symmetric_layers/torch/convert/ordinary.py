@@ -12,10 +12,11 @@ from symmetric_layers.torch.answers import call
 from symmetric_layers.torch.convert.attention import OrbitMultiheadAttention, ordinary_attention
 from symmetric_layers.torch.convert.banks import NORMS, arguments
 from symmetric_layers.torch.convert.flat import FlatConv, as_linear
-from symmetric_layers.torch.convert.grids import Axis, axis_of, dense, lettered, placed
+from symmetric_layers.torch.convert.grids import Axis, around_zeros, axis_of, dense, lettered, placed
 from symmetric_layers.torch.convert.operators import is_lopsided_pad
 from symmetric_layers.torch.convert.own import OwnConv, as_it_was
-from symmetric_layers.torch.convert.parts import PadAfter, SamePaddedConv2d, SymmetricLinear, UpCat, spreads_of
+from symmetric_layers.torch.convert.padded import PADDED_BEFORE, SamePaddedConv2d
+from symmetric_layers.torch.convert.parts import PadAfter, SymmetricLinear, UpCat, spreads_of
 from symmetric_layers.torch.convert.pools import (
     ordinary_operator,
     ordinary_orbit_pool,
@@ -200,7 +201,8 @@ def _formless(name: str, sort: str) -> SymmetryError:
 
 def _conv(name: str, layer: Any, sizes: Sizes | None, numbers: Numbers, sized: list[str]) -> nn.Module:
     host = next(host for host in HOSTS if isinstance(layer, host))
-    shared = getattr(layer, "grid", "mirrored") == "shared" and not isinstance(layer, SamePaddedConv2d)
+    padded = isinstance(layer, (SamePaddedConv2d, *PADDED_BEFORE))
+    shared = getattr(layer, "grid", "mirrored") == "shared" and not padded
     axes = [] if shared else _geometry(name, layer, sizes)
     arranged: Plan | None = getattr(layer, "plan", None)
     with torch.no_grad():
@@ -212,6 +214,10 @@ def _conv(name: str, layer: Any, sizes: Sizes | None, numbers: Numbers, sized: l
             if found.offsets != (0, 0):
                 weight = dense(weight, axis, dilation[axis])
                 weight = placed(weight, axis, found.offsets, arranged, LETTERS[len(axes) - 1 - axis], layer)
+                kernel[axis], dilation[axis] = weight.shape[2 + axis], 1
+            if isinstance(layer, PADDED_BEFORE) and layer.padded[axis] != (0, 0):  # zeros that the input goes on having
+                weight = dense(weight, axis, dilation[axis])
+                weight, padding[-1] = around_zeros(weight, axis, padding[-1], layer.padded[axis], layer.stride[axis])
                 kernel[axis], dilation[axis] = weight.shape[2 + axis], 1
     if any(not found.lasting for found in axes):
         sized.append(f"{name!r} ({_remainders(layer, _shapes(name, layer, sizes))})")
@@ -225,7 +231,7 @@ def _conv(name: str, layer: Any, sizes: Sizes | None, numbers: Numbers, sized: l
     numbers.put(new, "weight", layer.weight, weight)
     numbers.put(new, "bias", layer.bias, bias)
     inherit(layer, new)
-    for extra in ("plan", "share_bias", "grid", "invariance"):
+    for extra in ("plan", "share_bias", "grid", "invariance", "padded"):
         vars(new).pop(extra, None)
     return new
 
@@ -239,14 +245,16 @@ def _geometry(name: str, layer: Any, sizes: Sizes | None) -> list[Axis]:
             Axis(int(p), (0, more if LETTERS[rank - 1 - axis] in letters else 0), True)
             for axis, (p, more) in enumerate(zip(layer.padding, layer.output_padding, strict=True))
         ]
-    padded = isinstance(layer, SamePaddedConv2d)
+    padded = isinstance(layer, (SamePaddedConv2d, *PADDED_BEFORE))
+    around = layer.padded if isinstance(layer, PADDED_BEFORE) else ((0, 0),) * rank
     pads = None if padded else both_sides(layer.padding, layer.kernel_size, layer.dilation)
     unsized = pads is not None and all(stride == 1 for stride in layer.stride)
     shapes = {(0,) * rank} if unsized else _shapes(name, layer, sizes)
     found: list[list[Axis]] = []
     for shape in shapes:
-        here = layer.pads(shape[-rank:]) if pads is None else pads
-        geometry = zip(shape[-rank:], here, layer.kernel_size, layer.stride, layer.dilation, strict=True)
+        size = [n - low - high for n, (low, high) in zip(shape[-rank:], around, strict=True)]
+        here = layer.pads(size) if pads is None else pads
+        geometry = zip(size, here, layer.kernel_size, layer.stride, layer.dilation, strict=True)
         rests = [0 if unsized else (n + b + a - d * (k - 1) - 1) % s for n, (b, a), k, s, d in geometry]
         letters = lettered(layer)
         row = [

@@ -1,4 +1,4 @@
-"""What a converted network needs beside layers: linear layers between orbits, shared parameters, lopsided padding."""
+"""What a converted network needs beside layers: linear layers between orbits, shared parameters, blocks."""
 
 from typing import Any
 
@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.conv import SymmetricConv2d
 from symmetric_layers.torch.kernels import expand_bias, expand_weight, spread
-from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid
 from symmetric_layers.torch.mirrored import Mirrored
 
 
@@ -124,38 +122,6 @@ def spreads_of(module: nn.Module) -> list[Spread]:
     """The shared parameters of a module."""
     owners = [getattr(hook, "__self__", None) for hook in module._forward_pre_hooks.values()]
     return [owner for owner in owners if isinstance(owner, Spread)]
-
-
-class SamePaddedConv2d(SymmetricConv2d):
-    """A `SymmetricConv2d` on the mirrored grid that pads as TensorFlow's 'SAME' does: more after than before.
-
-    Equivalent to: `flip . pad and convolve . flip` for every mirror.
-
-    Law: that of `SymmetricConv2d` with `grid='mirrored'`, at every size.
-    """
-
-    def pads(self, sizes: Any) -> list[tuple[int, int]]:
-        """The padding before and after, per axis, for a picture of these sizes."""
-        found = []
-        for n, k, s, d in zip(sizes, self.kernel_size, self.stride, self.dilation, strict=True):
-            total = max(k - (s if n % s == 0 else n % s), 0)
-            found.append((total // 2 * d, (total - total // 2) * d))
-        return found
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Pads and convolves `(N, in_channels, H, W)`."""
-        sizes = input.shape[-2:]
-        pads = self.pads(sizes)
-
-        def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-            x = F.pad(x, [side for pair in reversed(pads) for side in pair])
-            return F.conv2d(x, weight, bias, self.stride, 0, self.dilation, groups)
-
-        weight, bias = self.full_weight(), self.full_bias()
-        letters = lopsided(sizes, pads, self.kernel_size, self.stride, self.dilation)
-        if letters:
-            return on_mirrored_grid(run, input, weight, bias, self._plan, letters, filters_dim=0)
-        return run(input, weight, bias, self.groups)
 
 
 class PadAfter(nn.Module):
