@@ -39,9 +39,6 @@ class Stack(nnx.Module):
 
 
 STOPS = {
-    "embedded": (Call(lambda net, x, t: net.out(net.own(x) + net.time(t)[:, None, None]), own=conv(3, 4),
-                      out=conv(4, 2), time=nnx.Embed(10, 4, rngs=nnx.Rngs(0))), (X, jnp.zeros((1,), int)), "out",
-                 "'time', Embed"),
     "a scan": (Stack(), X, "out", "'nnx.scan' in 'its call'"),
     "a layer of one's own": (nnx.Sequential(Own(3, 4, (3, 3), rngs=nnx.Rngs(0)), conv(4, 2)), X, "layers.1",
                              "the variable 'layers.0.kernel' in 'layers.0'"),

@@ -47,6 +47,7 @@ STANDS = {
     "side by side": (lambda x: jnp.concatenate([x, x], 1), 3),
     "more channels": (lambda x: jnp.concatenate([x, x], 3), 3),
     "repeated pixels": (lambda x: jnp.repeat(x, 2, 1), 3),
+    "unstacked pixels": (lambda x: jnp.unstack(x, axis=1)[2], 2),
     "tiled pixels": (lambda x: lax.tile(x, (1, 2, 1, 1)), 3),
     "taken": (lambda x: jnp.take(x, jnp.array([2, 0]), 1), 3),
     "taken by the batch": (lambda x: jnp.take_along_axis(x, jnp.zeros((2, 1, 1, 1), int), 1), 3),

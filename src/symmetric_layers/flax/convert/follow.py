@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.flax.convert.kinds import KNOWN, WEIGHS, axes_read, is_layer
+from symmetric_layers.flax.convert.kinds import EMBEDS, KNOWN, WEIGHS, axes_read, is_layer
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.moves import MOVES
 from symmetric_layers.flax.convert.operators import Calls
@@ -23,6 +23,7 @@ from symmetric_layers.flax.convert.steps import (
     ALONE,
     INNER,
     WEIGHTS,
+    chosen,
     crooked,
     crooked_along,
     lost,
@@ -49,6 +50,7 @@ class Follower:
         flat: by the name of a layer: the shape of the map that it read in a row; of others, nothing.
         functions: by the name of a function that is a module's attribute: how it was called.
         maps: by their places: answers of the model that are maps without an axis for channels.
+        seeing: the names of layers that see something of a picture.
     """
 
     def __init__(self, modules: Mapping[str, Any], kind: str, kept: Callable[[str], bool]) -> None:
@@ -59,6 +61,7 @@ class Follower:
         self.vectors: dict[str, tuple[int, int]] = {}
         self.functions: dict[str, Calls] = {}
         self.maps: set[int] = set()
+        self.seeing: set[str] = set()
         self._axes = 0
         self._marks = Marks()
         self._modules, self._kind, self._kept = modules, kind, kept
@@ -82,6 +85,8 @@ class Follower:
                 continue
             source, axes = marks.sets.new(plain=True), len(var.aval.shape)
             marks.inputs.add(source)
+            if axes == self._axes:
+                marks.picture(var)
             marks.put(var, Mark(source, axes - 1 if axes > 1 else None), "")
             marks.still.put(var, frozenset([0] if axes else []))
         self._through(jaxpr)
@@ -95,7 +100,17 @@ class Follower:
 
     def check(self) -> None:
         """Refuses what orbits cannot go through, once it is known which channels are orbits."""
+        self._settle()
         self._marks.check(self._kind)
+
+    def _settle(self) -> None:
+        """Leaves ordinary what need not be orbits: lookups that meet no channels of layers that see pictures."""
+        embeds = [name for name in self.writes if host_of(self._modules[name], EMBEDS)]
+        sets = self._marks.sets
+        met = {sets.find(self.writes[name]) for name in self.seeing.intersection(self.writes).difference(embeds)}
+        for name in embeds:
+            if sets.find(self.writes[name]) not in met:
+                sets.make_plain(self.writes[name])
 
     def is_plain(self, name: str) -> bool:
         """Whether a layer meets plain channels. Refuses a layer that meets both sorts."""
@@ -151,11 +166,17 @@ class Follower:
             known = [var for var in eqn.invars if self._marks.of(var) is not None]
             if known or eqn.primitive.name == "layer":
                 self._step(eqn, next(filter(None, map(self._marks.place, known)), ""))
+            if eqn.primitive.name not in INNER:
+                self._marks.sees(eqn.invars, eqn.outvars)
 
     def _step(self, eqn: Any, place: str) -> None:
         sort = eqn.primitive.name
         if sort == "layer":
-            self._layer(eqn, eqn.params["name"], place)
+            name = eqn.params["name"]
+            if self._marks.sees(eqn.invars[:1]):
+                self.seeing.add(name)
+            looked_up = host_of(self._modules[name], EMBEDS)
+            (self._embed if looked_up else self._layer)(eqn, name, place)
         elif sort == "place":
             self._enter(eqn, eqn.params["name"])
         elif sort in INNER:
@@ -188,6 +209,8 @@ class Follower:
             marks.refuse(mark, lost(name, type(module).__name__, mark.lost or mixed or "an exchange of axes"))
         self.reads.setdefault(name, []).append(mark.source)
         self.channels[name] = picture.aval.shape[-1]
+        if mark.dim is not None and self.channels[name] == 1:
+            marks.alone(mark)
         for other in marks.known(eqn) if not known else ():
             marks.refuse(other, strange(name, type(module).__name__))
         for other in marks.known(eqn) if self._kept(name) else ():
@@ -201,6 +224,19 @@ class Follower:
         marks.put(answer, mark, place)
         marks.still.put(answer, (marks.still.of(picture) & frozenset(range(min(rank - read, last)))) | heads, heads)
         self._answers[name] = mark, last + 1
+
+    def _embed(self, eqn: Any, name: str, place: str) -> None:
+        """A layer that looks up labels: it reads no channels, and makes some."""
+        labels, (answer,), marks, kept = eqn.invars[0], eqn.outvars, self._marks, self._kept(name)
+        for mark in marks.known(eqn):
+            marks.refuse(mark, chosen(name, type(self._modules[name]).__name__))
+        self.reads.setdefault(name, [])
+        if name not in self.writes:
+            self.writes[name] = marks.sets.new(plain=kept)
+        last = len(labels.aval.shape)
+        marks.put(answer, Mark(self.writes[name], last), place)
+        marks.still.put(answer, marks.still.of(labels))
+        self._answers[name] = marks.of(answer) or marks.none(), last + 1
 
     def _enter(self, eqn: Any, name: str) -> None:
         mark = self._marks.of(eqn.invars[0])

@@ -12,16 +12,18 @@ NORMS: tuple[type, ...] = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.Inst
 LINEARS: tuple[type, ...] = (nnx.Linear, nnx.LinearGeneral)
 WEIGHS: tuple[type, ...] = (*CONVS, *LINEARS)  # layers that make channels of their own
 KNOWN: tuple[type, ...] = (*WEIGHS, *NORMS)
+EMBEDS: tuple[type, ...] = (nnx.Embed,)  # layers that read no channels, and make some
+MAKES: tuple[type, ...] = (*WEIGHS, *EMBEDS)
 
 # whose weights are no numbers for each channel, and who have no form for orbits
-STRANGE: tuple[type, ...] = (nnx.Einsum, nnx.Embed)
+STRANGE: tuple[type, ...] = (nnx.Einsum,)
 
 WRITES: tuple[type, ...] = (nnx.WeightNorm, nnx.SpectralNorm)  # into the weights of the layer that they hold
 
 
 def is_layer(module: Any) -> bool:
     """Whether a module is looked at as a whole."""
-    return host_of(module, (*KNOWN, *STRANGE)) is not None
+    return host_of(module, (*KNOWN, *EMBEDS, *STRANGE)) is not None
 
 
 def groups_of(layer: Any) -> int:
@@ -36,6 +38,8 @@ def is_depthwise(layer: Any) -> bool:
 
 def outputs_of(layer: Any) -> int:
     """How many channels a layer makes, in all its heads."""
+    if isinstance(layer, nnx.Embed):
+        return int(layer.features)
     return math.prod(layer.out_features) if isinstance(layer, nnx.LinearGeneral) else int(layer.out_features)
 
 

@@ -12,6 +12,7 @@ from flax import nnx
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import plan_of
 from symmetric_layers.flax.conv import SymmetricConv, SymmetricConvTranspose
+from symmetric_layers.flax.convert.embed import OrbitEmbed
 from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import OrbitLinearGeneral, SymmetricLinearGeneral
 from symmetric_layers.flax.convert.kinds import groups_of, is_depthwise
@@ -146,6 +147,14 @@ def orbit_norm(numbers: Numbers, host: type, layer: Any, symmetry: Mapping[str, 
         numbers.keep(getattr(layer, name, None), -1, start.chosen(channels))
     become(layer, NORMS[host])
     layer.plan = bank
+
+
+def orbit_embed(numbers: Numbers, layer: Any, symmetry: Mapping[str, int], start: Start) -> None:
+    """A lookup whose answers are orbits."""
+    numbers.keep(layer.embedding, -1, start.chosen(layer.features))
+    layer.features = start.wide(layer.features)
+    become(layer, OrbitEmbed)
+    layer.plan = plan_of(symmetry, layer.features)
 
 
 def orbit_param(variable: Any, kind: str, dim: int, start: Start) -> None:

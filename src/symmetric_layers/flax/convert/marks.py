@@ -1,6 +1,6 @@
 """The marks of the arrays in a graph, what is refused if channels turn out to be orbits, and where they are cut."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from symmetric_layers.errors import SymmetryError
@@ -20,13 +20,14 @@ class Marks:
         self._places: dict[Any, str] = {}
         self._faults: list[tuple[int, SymmetryError]] = []
         self._flat: dict[Any, tuple[int, ...]] = {}
+        self._seen: set[Any] = set()
         self._stops: list[tuple[int, str]] = []
         self._joined: list[tuple[str, int, int]] = []
         self._cuts: list[tuple[str, int, int]] = []
 
     def forget(self) -> None:
         """Another graph begins; what is known of sets stays known."""
-        self._marks, self._places, self._flat, self.still = {}, {}, {}, Still()
+        self._marks, self._places, self._flat, self._seen, self.still = {}, {}, {}, set(), Still()
 
     def of(self, var: Any) -> Mark | None:
         """What is known of an array."""
@@ -60,6 +61,17 @@ class Marks:
         self.put(other, self.of(one), place)
         self.still.copy(one, other)
         self.flatten(other, self.flat(one))
+        self.sees([one], [other])
+
+    def picture(self, var: Any) -> None:
+        """This array is a picture of the model's input."""
+        self._seen.add(var)
+
+    def sees(self, read: Iterable[Any], written: Iterable[Any] = ()) -> bool:
+        """Whether any of these arrays is computed from a picture; what is computed from them is so, too."""
+        found = any(not _is_number(var) and var in self._seen for var in read)
+        self._seen.update(written if found else ())
+        return found
 
     def loses(self, mark: Mark, how: str) -> Mark:
         """Channels that cannot be followed any further."""
@@ -68,6 +80,11 @@ class Marks:
     def none(self) -> Mark:
         """An array without channels: it mirrors with the picture, and no exchange of channels changes it."""
         return Mark(self.sets.new(plain=True), None)
+
+    def alone(self, mark: Mark) -> Mark:
+        """One channel that is picked out belongs to no orbit: its set is plain."""
+        self.sets.make_plain(mark.source)
+        return Mark(mark.source, None, mark.lost)
 
     def refuse(self, mark: Mark, fault: SymmetryError) -> None:
         """Refuses this, if the channels are orbits."""

@@ -1,5 +1,6 @@
 """Where the channels are after each step that sends numbers elsewhere, or takes several together."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def _without(axes: Sequence[int], dim: int) -> int:
 def _squeeze(marks: Marks, eqn: Any, place: str) -> None:
     mark, axes = marks.of(eqn.invars[0]), eqn.params["dimensions"]
     if mark is not None and mark.dim is not None:
-        mark = mark._replace(dim=None if mark.dim in axes else _without(axes, mark.dim))
+        mark = marks.alone(mark) if mark.dim in axes else mark._replace(dim=_without(axes, mark.dim))
     marks.put(eqn.outvars[0], mark, place)
 
 
@@ -50,7 +51,9 @@ def _reduce(marks: Marks, eqn: Any, place: str) -> None:
         mark = marks.of(var)
         if mark is not None and mark.lost.startswith(WEIGHTS) and not answer.aval.shape:
             mark = marks.none()  # one number
-        elif mark is not None and mark.dim in axes:
+        elif mark is not None and mark.dim is not None and mark.dim in axes:
+            if var.aval.shape[mark.dim] == 1:
+                marks.alone(mark)
             mark = marks.loses(mark, eqn.primitive.name) if chooses else marks.none()
         elif mark is not None and mark.dim is not None:
             mark = mark._replace(dim=_without(axes, mark.dim))
@@ -134,12 +137,30 @@ def _slice(marks: Marks, eqn: Any, place: str) -> None:
     marks.put(answer, mark, place)
 
 
+def _dynamic_slice(marks: Marks, eqn: Any, place: str) -> None:
+    mark, sizes = marks.of(eqn.invars[0]), eqn.params["slice_sizes"]
+    if mark is not None and mark.dim is not None and sizes[mark.dim] != eqn.invars[0].aval.shape[mark.dim]:
+        if sizes[mark.dim] == 1:
+            marks.cut(mark, place, 1)
+        else:
+            mark = marks.loses(mark, "dynamic_slice")
+    marks.put(eqn.outvars[0], mark, place)
+
+
 def _split(marks: Marks, eqn: Any, place: str) -> None:
     mark, start = marks.of(eqn.invars[0]), 0
     for answer, size in zip(eqn.outvars, eqn.params["sizes"], strict=True):
         start += size
         if mark is not None and mark.dim == eqn.params["axis"]:
             marks.cut(mark, place, start)
+        marks.put(answer, mark, place)
+
+
+def _unstack(marks: Marks, eqn: Any, place: str) -> None:
+    mark, axis = marks.of(eqn.invars[0]), eqn.params["axis"]
+    if mark is not None and mark.dim is not None:
+        mark = marks.alone(mark) if mark.dim == axis else mark._replace(dim=_without([axis], mark.dim))
+    for answer in eqn.outvars:
         marks.put(answer, mark, place)
 
 
@@ -162,8 +183,12 @@ def _gather(marks: Marks, eqn: Any, place: str) -> None:
     if mark is not None and mark.dim is not None:
         batch = tuple(getattr(how, "operand_batching_dims", ()))
         left = [axis for axis in range(len(var.aval.shape)) if axis not in (*how.collapsed_slice_dims, *batch)]
-        whole = eqn.params["slice_sizes"][mark.dim] == var.aval.shape[mark.dim] and mark.dim in left
-        mark = mark._replace(dim=how.offset_dims[left.index(mark.dim)]) if whole else marks.loses(mark, "an index")
+        if eqn.params["slice_sizes"][mark.dim] == var.aval.shape[mark.dim] and mark.dim in left:
+            mark = mark._replace(dim=how.offset_dims[left.index(mark.dim)])
+        elif mark.dim in how.collapsed_slice_dims and math.prod(eqn.invars[1].aval.shape[:-1]) == 1:
+            mark = marks.alone(mark)
+        else:
+            mark = marks.loses(mark, "an index")
     marks.put(answer, mark, place)
 
 
@@ -181,11 +206,12 @@ _CUMULATED, _ORDERED = _along("axis"), _along("dimension")
 
 MOVES: dict[str, Move] = {
     "reshape": reshape, "broadcast_in_dim": _broadcast, "transpose": _transpose, "squeeze": _squeeze,
-    "slice": _slice, "split": _split, "concatenate": _concatenate, "stack": _stack, "gather": _gather,
+    "slice": _slice, "split": _split, "concatenate": _concatenate, "stack": _stack, "unstack": _unstack,
+    "gather": _gather,
     "dot_general": product, "conv_general_dilated": _convolve, "sort": _ORDERED, "top_k": _top,
     "rev": _untouched(lambda eqn, dim: dim in eqn.params["dimensions"]),
     "pad": _pad,
-    "dynamic_slice": _untouched(lambda eqn, dim: eqn.params["slice_sizes"][dim] != eqn.invars[0].aval.shape[dim]),
+    "dynamic_slice": _dynamic_slice,
     **dict.fromkeys(("dynamic_update_slice", "scatter", "scatter_add", "scatter-add", "scatter_mul"), _written),
     "tile": _untouched(lambda eqn, dim: eqn.params["reps"][dim] != 1),
     **{f"reduce_{sort}": _reduce for sort in ("sum", "max", "min", "prod", "and", "or", "xor")},

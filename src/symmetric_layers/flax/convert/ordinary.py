@@ -10,6 +10,7 @@ from flax import nnx
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import spread
 from symmetric_layers.flax.convert.chance import without_chance
+from symmetric_layers.flax.convert.embed import OrbitEmbed
 from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import General
 from symmetric_layers.flax.convert.grids import Axis, axes_of, axes_of_transposed, placed
@@ -136,6 +137,9 @@ def _ordinary(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
         numbers.put(layer.kernel, layer.full_kernel())
         numbers.put(layer.bias, layer.full_bias())
         _host(layer, nnx.LinearGeneral, "plan")
+    elif isinstance(layer, OrbitEmbed):
+        numbers.put(layer.embedding, layer.full_embedding())
+        _host(layer, nnx.Embed, "plan")
     elif type(layer) in _HOSTS:
         for value in ("scale", "bias", "mean", "var"):
             variable = getattr(layer, value, None)

@@ -109,6 +109,14 @@ def strange(name: str, kind: str) -> SymmetryError:
     )
 
 
+def chosen(name: str, kind: str) -> SymmetryError:
+    """The refusal of labels that say which channel of orbits it is."""
+    return SymmetryError(
+        f"model: {name!r}, {kind}, reads labels that are made of orbits of channels. Expected labels that know nothing "
+        "of channels. Choose between ordinary ones, or keep that part ordinary with keep, which leads out before."
+    )
+
+
 def weighty(place: str, how: str = "") -> SymmetryError:
     """The refusal of weights that are no layer's."""
     return SymmetryError(

@@ -61,8 +61,10 @@ def _places(eqn: Any, side: int, rank: int) -> Mapping[int, int]:
         return {axis: place for place, axis in enumerate(params["broadcast_dimensions"][:own])}
     if sort == "dot_general":
         return {axis: places[side] for axis, places in enumerate(sides(eqn)) if places[side] is not None}
-    if sort == "squeeze" or sort.startswith(("reduce_", "arg")):
-        gone = params["dimensions"] if sort == "squeeze" else params.get("axes", ())
+    if sort in ("squeeze", "unstack") or sort.startswith(("reduce_", "arg")):
+        names = {"squeeze": "dimensions", "unstack": "axis"}
+        gone = params.get(names.get(sort, "axes"), ())
+        gone = (gone,) if isinstance(gone, int) else gone
         return dict(enumerate(axis for axis in range(own) if axis not in gone))
     if sort == "stack":
         return {axis: axis - (axis > params["axis"]) for axis in range(rank) if axis != params["axis"]}

@@ -7,8 +7,26 @@ from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.convert.follow import Follower
-from symmetric_layers.flax.convert.kinds import CONVS, LINEARS, NORMS, WEIGHS, groups_of, is_depthwise, outputs_of
-from symmetric_layers.flax.convert.made import conv, flat_linear, invariant_conv, linear, orbit_norm, orbit_param
+from symmetric_layers.flax.convert.kinds import (
+    CONVS,
+    EMBEDS,
+    LINEARS,
+    MAKES,
+    NORMS,
+    WEIGHS,
+    groups_of,
+    is_depthwise,
+    outputs_of,
+)
+from symmetric_layers.flax.convert.made import (
+    conv,
+    flat_linear,
+    invariant_conv,
+    linear,
+    orbit_embed,
+    orbit_norm,
+    orbit_param,
+)
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
 from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, put, variables_of
@@ -30,7 +48,7 @@ class Surgeon:
         """Converts a model; gives the names of layers that the example did not reach, which stay ordinary."""
         unreached = []
         for name, module in list(modules_of(model)):
-            if host_of(module, (*WEIGHS, *NORMS)) and name not in self._follower.reads:
+            if host_of(module, (*MAKES, *NORMS)) and name not in self._follower.reads:
                 unreached.append(name)
             else:
                 self._one(name, module)
@@ -51,7 +69,7 @@ class Surgeon:
         """The largest number of channels that all banks of orbits consist of, over and over."""
         counts = []
         for name, layer in modules_of(model):
-            if name in self._follower.writes and host_of(layer, WEIGHS) and not self._follower.answers_plain(name):
+            if name in self._follower.writes and host_of(layer, MAKES) and not self._follower.answers_plain(name):
                 counts.append(outputs_of(layer) // self._banks(layer, self._follower.is_plain(name)))
         return math.gcd(*counts) or 1
 
@@ -76,9 +94,11 @@ class Surgeon:
 
     def _one(self, name: str, module: Any) -> None:
         try:
-            host = host_of(module, (*WEIGHS, *NORMS))
+            host = host_of(module, (*MAKES, *NORMS))
             if host in WEIGHS:
                 self._weighing(name, module)
+            elif host in EMBEDS and not self._follower.answers_plain(name):
+                orbit_embed(self._numbers, module, self._whole(name, module, True), self._start)
             elif host in NORMS and not self._follower.is_plain(name):
                 self._norm(name, module, host)
         except ValueError as refusal:
@@ -138,7 +158,9 @@ class Surgeon:
         """How many banks of their own a layer has."""
         if isinstance(layer, nnx.LinearGeneral):
             return math.prod(layer.out_features[:-1])
-        return 1 if isinstance(layer, nnx.Linear) or (is_depthwise(layer) and not plain) else groups_of(layer)
+        return (
+            1 if isinstance(layer, (nnx.Linear, *EMBEDS)) or (is_depthwise(layer) and not plain) else groups_of(layer)
+        )
 
     def _refuse_pictures(self, name: str) -> None:
         """Refuses layers between a picture and an answer; beside what is kept they are ordinary."""
