@@ -197,14 +197,10 @@ def test_numbers_that_orbits_share_can_be_copied(copied):
 
 
 GROUPED = {
-    "depthwise": (8, 16, "h", "8 groups of 1, which tears orbits of 'h' apart. Expected a multiple of 2 in each group, "
-                  "or as many filters and groups as channels. Use at most 4 groups"),
-    "whole filters alone": (8, 32, "hv", "8 groups of 1, which tears orbits of 'hv' apart. Expected a multiple of 4 in "
-                            "each group, or as many filters and groups as channels. Use at most 2 groups"),
     "fewer groups": (4, 16, "hv", "4 groups of 2, which tears orbits of 'hv' apart. Expected a multiple of 4 in each "
-                     "group, or as many filters and groups as channels. Use at most 2 groups"),
-    "into an answer": (8, 8, "h", "8 groups of 1, which tears orbits of 'h' apart. Expected a multiple of 2 in each "
-                       "group. Use at most 4 groups"),
+                     "group, or as many groups as channels. Use at most 2 groups"),
+    "into an answer": (4, 8, "hv", "4 groups of 2, which tears orbits of 'hv' apart. Expected a multiple of 4 in each "
+                       "group. Use at most 2 groups"),
 }  # fmt: skip
 
 

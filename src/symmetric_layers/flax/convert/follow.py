@@ -17,6 +17,7 @@ from symmetric_layers.flax.convert.kinds import EMBEDS, KNOWN, WEIGHS, axes_read
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.moves import MOVES
 from symmetric_layers.flax.convert.operators import Calls
+from symmetric_layers.flax.convert.settle import settle_depthwise, settle_lookups
 from symmetric_layers.flax.convert.spied import FUNCTION, host_of
 from symmetric_layers.flax.convert.steps import (
     ALIKE,
@@ -32,6 +33,7 @@ from symmetric_layers.flax.convert.steps import (
     weighty,
 )
 from symmetric_layers.flax.convert.traced import Traced
+from symmetric_layers.letters import orbit_size
 from symmetric_layers.sets import Mark
 
 
@@ -42,6 +44,7 @@ class Follower:
         modules: the model's modules by their names.
         kind: the letters along which the model is to mirror.
         kept: whether what has this name stays ordinary.
+        times: how many times as many channels there are to be, where that is known.
 
     Attributes:
         reads, writes: by the name of a layer: the sets of channels that it met, and the one that it makes.
@@ -51,9 +54,10 @@ class Follower:
         functions: by the name of a function that is a module's attribute: how it was called.
         maps: by their places: answers of the model that are maps without an axis for channels.
         seeing: the names of layers that see something of a picture.
+        palindromes: those of depthwise layers that have to be ordinary on both sides, because they are on one.
     """
 
-    def __init__(self, modules: Mapping[str, Any], kind: str, kept: Callable[[str], bool]) -> None:
+    def __init__(self, modules: Mapping[str, Any], kind: str, kept: Callable[[str], bool], times: int = 1) -> None:
         self.reads: dict[str, list[int]] = {}
         self.writes: dict[str, int] = {}
         self.channels: dict[str, int] = {}
@@ -62,9 +66,10 @@ class Follower:
         self.functions: dict[str, Calls] = {}
         self.maps: set[int] = set()
         self.seeing: set[str] = set()
+        self.palindromes: set[str] = set()
         self._axes = 0
         self._marks = Marks()
-        self._modules, self._kind, self._kept = modules, kind, kept
+        self._modules, self._kind, self._kept, self._times = modules, kind, kept, times
         self._answers: dict[str, tuple[Mark, int]] = {}
         self._variables: dict[str, int] = {}
 
@@ -104,13 +109,14 @@ class Follower:
         self._marks.check(self._kind)
 
     def _settle(self) -> None:
-        """Leaves ordinary what need not be orbits: lookups that meet no channels of layers that see pictures."""
-        embeds = [name for name in self.writes if host_of(self._modules[name], EMBEDS)]
-        sets = self._marks.sets
-        met = {sets.find(self.writes[name]) for name in self.seeing.intersection(self.writes).difference(embeds)}
-        for name in embeds:
-            if sets.find(self.writes[name]) not in met:
-                sets.make_plain(self.writes[name])
+        """Leaves ordinary what cannot be, or need not be, orbits."""
+        makes = [name for name in self.writes if not self._kept(name)]
+        layers = {name: (self._modules[name], self.reads[name], self.writes[name]) for name in makes}
+        settle_lookups(self._marks, layers, self.seeing)
+        size = orbit_size(self._kind)
+        self.palindromes.update(
+            settle_depthwise(self._marks, layers, lambda filters: filters * self._times % size == 0)
+        )
 
     def is_plain(self, name: str) -> bool:
         """Whether a layer meets plain channels. Refuses a layer that meets both sorts."""

@@ -79,7 +79,7 @@ def placed(kernel: Array, axes: Sequence[Axis], layer: Any) -> Array:
         if axis.offsets == (0, 0):
             continue
         low, high = (_at(kernel, index, offset, max(axis.offsets)) for offset in axis.offsets)
-        if hasattr(layer, "group"):  # an invariant convolution is the mean over both
+        if not hasattr(layer, "plan"):  # what answers ordinary channels is the mean over both
             kernel = (low + high) / 2
         else:
             letter = LETTERS[len(axes) - 1 - index]

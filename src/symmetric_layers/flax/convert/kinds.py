@@ -32,8 +32,8 @@ def groups_of(layer: Any) -> int:
 
 
 def is_depthwise(layer: Any) -> bool:
-    """Whether every channel of a convolution has one filter, which reads nothing else."""
-    return groups_of(layer) == layer.in_features == layer.out_features > 1
+    """Whether every channel of a convolution has filters of its own, which read nothing else."""
+    return groups_of(layer) == layer.in_features > 1
 
 
 def outputs_of(layer: Any) -> int:

@@ -12,6 +12,7 @@ from flax import nnx
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import plan_of
 from symmetric_layers.flax.conv import SymmetricConv, SymmetricConvTranspose
+from symmetric_layers.flax.convert.depthwise import MultipliedConv, PalindromeConv
 from symmetric_layers.flax.convert.embed import OrbitEmbed
 from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import OrbitLinearGeneral, SymmetricLinearGeneral
@@ -24,7 +25,7 @@ from symmetric_layers.flax.norm import OrbitBatchNorm, OrbitGroupNorm, OrbitInst
 from symmetric_layers.groups import keep_groups_whole
 from symmetric_layers.inputs import led_out
 from symmetric_layers.letters import LETTERS
-from symmetric_layers.orbits import plan
+from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.start import Start
 
 Symmetry = Mapping[str, int | str] | None
@@ -42,7 +43,10 @@ _LINEARS: list[list[type]] = [[OrbitLinear, SymmetricLinear], [OrbitLinearGenera
 def conv(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, start: Start) -> None:
     """A convolution that makes orbits; every orbit starts from the filter that its representative was."""
     alone = in_symmetry is not None and is_depthwise(layer)
+    times = layer.out_features // groups_of(layer) if alone else 1
     _widen(layer, start, bool(in_symmetry), True, alone)
+    if times > 1:  # a filter reads a copy of its channel
+        layer.in_features = layer.feature_group_count = layer.out_features
     groups, rank = groups_of(layer), len(layer.kernel_size)
     bank = plan(symmetry, layer.out_features, rank, groups, in_symmetry, layer.in_features)
     transposed = isinstance(layer, nnx.ConvTranspose)
@@ -52,10 +56,26 @@ def conv(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry
     elif start.is_fresh:
         _draw(numbers, layer, out, bank.stored, layer.in_features // groups, bank.stored)
     elif not start.average:
-        _stored(numbers, layer, out, bank.firsts)
-        numbers.keep(layer.bias, -1, bank.firsts)
-    become(layer, SymmetricConvTranspose if transposed else SymmetricConv)
+        firsts = bank.firsts if times == 1 else _firsts_of_channels(bank, times)
+        _stored(numbers, layer, out, firsts)
+        numbers.keep(layer.bias, -1, firsts)
+    ours = SymmetricConvTranspose if transposed else SymmetricConv
+    become(layer, ours if times == 1 else MultipliedConv)
+    if times > 1:
+        layer.times = times
     numbers.then(lambda: layer._remember(bank, True, grid))
+
+
+def _firsts_of_channels(bank: Plan, times: int) -> tuple[int, ...]:
+    """Where the filters of the first channel of each orbit stand, in a layer with so many filters for each channel."""
+    size = bank.blocks[0].size
+    return tuple(first + filter for first in range(0, bank.filters, size * times) for filter in range(times))
+
+
+def palindrome_conv(layer: Any, kind: str) -> None:
+    """A depthwise convolution between ordinary channels."""
+    become(layer, PalindromeConv)
+    layer.kind = kind
 
 
 def invariant_conv(numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int | str], start: Start) -> None:

@@ -98,7 +98,8 @@ def equivariant(
     kind = canonical_kind(axes, _rank(example), "axes")
     check_start(width, init, kind)
     kept = _checked(model, keep)
-    follower = followed(model, example, kind, lambda name: _inside(name, kept))
+    wider = width if isinstance(width, int) else 1
+    follower = followed(model, example, kind, lambda name: _inside(name, kept), wider)
 
     def make(start: Start) -> Surgeon:
         return Surgeon(kind, follower, bool(kept), start, rngs or nnx.Rngs(0))
@@ -132,10 +133,10 @@ def equivariant(
     return new
 
 
-def followed(model: nnx.Module, example: Any, kind: str, kept: Callable[[str], bool]) -> Follower:
+def followed(model: nnx.Module, example: Any, kind: str, kept: Callable[[str], bool], times: int = 1) -> Follower:
     """Follows the example's channels through a model, in both modes; refuses an example that it does not accept."""
     watched = without_chance(model)
-    follower = Follower(dict(modules_of(model)), kind, kept)
+    follower = Follower(dict(modules_of(model)), kind, kept, times)
     for mode in ("evaluation", "training"):
         (watched.eval if mode == "evaluation" else watched.train)()
         graph = accepted(lambda: traced(watched, example), example, mode)

@@ -1,6 +1,6 @@
 """The way back: ordinary layers with the full weights, for tools that know nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ from flax import nnx
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import spread
 from symmetric_layers.flax.convert.chance import without_chance
+from symmetric_layers.flax.convert.depthwise import MultipliedConv, PalindromeConv
 from symmetric_layers.flax.convert.embed import OrbitEmbed
 from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import General
@@ -21,7 +22,7 @@ from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
 from symmetric_layers.flax.convert.spied import become, is_ours, modules_of, no_module, put, spied, variables_of
 from symmetric_layers.flax.convert.traced import accepted, arrays_of
 from symmetric_layers.flax.grid import each, lopsided, lopsided_transposed
-from symmetric_layers.flax.invariant import InvariantConv, InvariantConvTranspose, OrbitLinear
+from symmetric_layers.flax.invariant import OrbitLinear
 from symmetric_layers.flax.law import call
 from symmetric_layers.flax.mirrored import Mirrored
 
@@ -155,7 +156,8 @@ def _ordinary(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
 
 def _conv(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
     transposed = isinstance(layer, nnx.ConvTranspose)
-    kernel = layer.full_kernel()
+    several = isinstance(layer, MultipliedConv)
+    kernel = layer.grouped_kernel() if several else layer.full_kernel()
     bias = layer.full_bias() if hasattr(layer, "full_bias") else None
     axes = _grid(name, layer, calls)
     if axes:
@@ -165,14 +167,16 @@ def _conv(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
     numbers.put(layer.kernel, kernel)
     numbers.put(layer.bias, bias)
     layer.mask, layer.kernel_shape = None, kernel.shape
-    invariant = isinstance(layer, (InvariantConv, InvariantConvTranspose))
-    names = ("inputs", "group") if invariant else ("plan", "share_bias", "grid")
-    _host(layer, nnx.ConvTranspose if transposed else nnx.Conv, *names)
+    if several:  # a group is an orbit, in the place of one channel among copies
+        layer.in_features = layer.out_features // layer.times
+        layer.feature_group_count = layer.in_features // kernel.shape[-2]
+    names = ("inputs", "group", "plan", "share_bias", "grid", "kind", "times")
+    _host(layer, nnx.ConvTranspose if transposed else nnx.Conv, *(name for name in names if name in vars(layer)))
 
 
 def _grid(name: str, layer: Any, calls: Any) -> list[Axis]:
     """How one ordinary convolution covers the grids of a layer; nothing where that is what the layer itself does."""
-    kinds = layer.inputs.kinds if hasattr(layer, "inputs") else layer.plan.kinds
+    kinds = _kinds(layer)
     lettered = {letter for kind in kinds for letter in kind}
     if getattr(layer, "grid", "mirrored") != "mirrored" or not lettered:
         return []
@@ -198,6 +202,14 @@ def _grid(name: str, layer: Any, calls: Any) -> list[Axis]:
             "ordinary form for all. Use two layers."
         )
     return found[0][1]
+
+
+def _kinds(layer: Any) -> Sequence[str]:
+    """Along which letters orbits, or filters that are their own mirror images, are mirrored."""
+    if isinstance(layer, PalindromeConv):
+        return [layer.kind]
+    bank = layer.inputs if hasattr(layer, "inputs") else layer.plan
+    return bank.kinds
 
 
 def _known(letters: str, lettered: set[str]) -> str:

@@ -26,6 +26,7 @@ from symmetric_layers.flax.convert.made import (
     orbit_embed,
     orbit_norm,
     orbit_param,
+    palindrome_conv,
 )
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
@@ -110,7 +111,9 @@ class Surgeon:
         plain, answers = self._follower.is_plain(name), self._follower.answers_plain(name)
         whole = {self._kind: "100%"}
         if plain and answers:
-            if isinstance(layer, CONVS):
+            if name in self._follower.palindromes or (is_depthwise(layer) and not self._hybrid):
+                palindrome_conv(layer, self._kind)
+            elif isinstance(layer, CONVS):
                 self._refuse_pictures(name)
             return
         if not plain:
@@ -143,7 +146,7 @@ class Surgeon:
             return
         channels = self._start.wide(layer.in_features)
         if channels // groups % size:
-            alone = "" if answers else ", or as many filters and groups as channels"
+            alone = "" if answers else ", or as many groups as channels"
             raise SymmetryError(
                 f"model: {name!r} reads {channels} channels in {groups} groups of {channels // groups}, which tears "
                 f"orbits of {self._kind!r} apart. Expected a multiple of {size} in each group{alone}. Use at most "
