@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_convert_networks import randomise
 from torch import nn
 from torch.nn import functional as F
 
@@ -97,3 +98,46 @@ def test_what_is_no_choice_is_refused_in_a_sentence(how, expected):
     with pytest.raises(SymmetryError) as refused:
         equivariant(Backbone(), "h", example=PICTURE, **how)
     assert str(refused.value) == expected
+
+
+class Stage(nn.Module):
+    """What is handed out goes on, through a convolution of every channel by itself."""
+
+    def __init__(self, channels=16):
+        super().__init__()
+        self.stem, self.each = (
+            nn.Conv2d(3, channels, 4, 4),
+            nn.Conv2d(channels, channels, 7, padding=3, groups=channels),
+        )
+        self.wide, self.back = nn.Conv2d(channels, 2 * channels, 1), nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return x + self.back(self.wide(self.each(x)).relu())
+
+
+class Separable(nn.Module):
+    """Colours are looked at one by one before they are mixed."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.mix = nn.Conv2d(3, 6, 3, padding=1, groups=3), nn.Conv2d(6, 16, 1)
+        self.deep, self.out = nn.Conv2d(16, 16, 3, padding=1, groups=4), nn.Conv2d(16, 2, 1)
+
+    def forward(self, x):
+        return self.out(self.deep(self.mix(self.each(x)).relu()).relu())
+
+
+@pytest.mark.parametrize(
+    ("model", "invariant"), [(Stage(), "each back"), (Separable(), "each out")], ids=["stage", "stem"]
+)
+def test_plain_channels_that_are_seen_one_by_one_stay_plain(model, invariant):
+    """There is no room for orbits in groups of one."""
+    torch.manual_seed(0)
+    x, told = torch.randn(2, 3, 16, 16), []
+    new = equivariant(model, "hv", example=x, report=told.append)
+    for name in invariant.split():
+        assert type(getattr(new, name)).__name__ == "InvariantConv2d", name
+    assert "'each' makes no whole orbits of 'hv': its channels are plain." in told
+    assert len({type(module).__name__ for module in new.modules()}) > 2
+    assert max(row.relative for row in equivariance_error(randomise(new.double()).eval(), x.double(), "hv")) < 1e-12

@@ -5,7 +5,7 @@ are added, multiplied or concatenated belong to one set; a set that holds an inp
 every other one may be orbits.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -47,7 +47,11 @@ class Follower(TorchFunctionMode):
     """What one model does with its channels; `follow` fills it, once per mode of the model."""
 
     def __init__(
-        self, model: nn.Module, kept: Callable[[str], bool], stays: Callable[[str], bool] = lambda name: False
+        self,
+        model: nn.Module,
+        kept: Callable[[str], bool],
+        stays: Callable[[str], bool] = lambda name: False,
+        plain: Iterable[str] = (),
     ) -> None:
         super().__init__()
         self.sets = Sets()
@@ -61,6 +65,7 @@ class Follower(TorchFunctionMode):
         self.flat: dict[str, tuple[int, ...]] = {}  # by linear layer that reads whole maps: their sizes
         self.padded: dict[str, set[Any]] = {}  # by convolution: what its pictures were padded with just before
         self.joined: list[tuple[str, int, int]] = []  # by module: pictures concatenated with other channels
+        self.led_out = dict.fromkeys(plain, False)  # modules whose answers are to be plain: whether they made channels
         self._model, self._kept, self._stays = model, kept, stays
         self._stack = [""]
         self._muted = 0
@@ -131,7 +136,20 @@ class Follower(TorchFunctionMode):
         few |= {root for root, made in most.items() if made % size and self._only_mixes(root)}
         for root in few:
             self.sets.make_plain(root)
+        few |= set(self._seen_one_by_one(size))
         return [name for name, source in self.writes.items() if self.sets.find(source) in few]
+
+    def _seen_one_by_one(self, size: int) -> Iterator[int]:
+        """Makes plain what is made of plain channels in groups that have no room for orbits; gives these sets."""
+        grouped = [(name, source) for name, source in self.writes.items() if not self._kept(name) and self.state(name)]
+        for name, source in grouped:
+            layer: Any = self._model.get_submodule(name)
+            groups, root = getattr(layer, "groups", 1), self.sets.find(source)
+            if groups > 1 and layer.out_channels // groups % size and not self.sets.is_plain(root):
+                self.sets.make_plain(root)
+                yield root
+                yield from self._seen_one_by_one(size)  # what reads it may be such a layer, too
+                return
 
     def _only_mixes(self, root: int) -> bool:
         """Whether all that makes these channels mixes those of pictures, pixel by pixel, which no mirror notices."""
@@ -218,6 +236,9 @@ class Follower(TorchFunctionMode):
                 mark = mark_of(tensor)
                 if mark is not None:
                     self.answers[name] = mark.source
+                if mark is not None and name in self.led_out:
+                    self.sets.make_plain(mark.source)
+                    self.led_out[name] = True
             zeros = zeros_before_and_after(module)
             if zeros is not None:
                 set_padding(answers[0], zeros, by_function=False)

@@ -141,7 +141,8 @@ class Maker:
         reads, answers = self._follower.state(name), self.is_plain(self._follower.writes.get(name))
         shuffles = isinstance(old, nn.PixelShuffle)
         torn, whole = (reads, answers) if shuffles else (answers, reads)
-        if reads is None or torn:  # the law says what that breaks
+        factor = old.upscale_factor if shuffles else old.downscale_factor
+        if reads is None or torn or factor == 1:  # the law says what that breaks
             return None
         if whole and self._start.width != 1:
             raise SymmetryError(

@@ -46,6 +46,7 @@ def equivariant(
     init: str = "own",
     answers: str | Iterable[str] = "plain",
     keep: Iterable[str] = (),
+    plain: Iterable[str] = (),
     measure: bool = True,
     inplace: bool = False,
     optimizer: Any = None,
@@ -86,6 +87,8 @@ def equivariant(
             the answers that stay orbits, as `equivariance_error` names them: `['features.0', 'features.1']`.
         keep: names of modules that stay ordinary. The result is then handed back whatever it measures: `report` is
             told, and a warning given where there is none and the law is broken.
+        plain: names of modules whose answers are ordinary channels, inside the network too: the latents of an
+            autoencoder, the codes of a book. What they make then knows no mirror, and whatever reads it begins anew.
         measure: False hands the result back unmeasured. Measuring takes two forward passes in double precision, and
             two more for each letter; convolutions that are asked the same in both modes are computed once.
         inplace, optimizer, report: as in `symmetrize`.
@@ -116,7 +119,8 @@ def equivariant(
     answers = list(answers) if isinstance(answers, Iterable) and not isinstance(answers, str) else answers
     stays = those_that_stay(answers)
     law = Law(kind, stays)
-    follower = _followed(model, example, kept, stays)
+    led_out = _names(model, plain, "plain")
+    follower = _followed(model, example, kept, stays, led_out)
     check_names(answers, follower.named, init)
     few = follower.make_plain_below(-(-orbit_size(kind) // (1 if width == "parameters" else int(width))))
 
@@ -142,7 +146,7 @@ def equivariant(
         old, new = (sum(p.numel() for p in set(some)) for some in (before.values(), result.parameters()))
         report(f"{float(times):.3g} times as many channels: {new} parameters, and {old} before.")
     if report is not None:
-        _tell(report, kind, follower.plain_inside(), few, surgeon.unreached)
+        _tell(report, kind, follower.plain_inside(), led_out, few, surgeon.unreached)
         for name in surgeon.evened:
             report(f"{name!r} knew each channel by a number of its own: of every orbit, the first one's is kept.")
     return result
@@ -166,8 +170,12 @@ def _hold_to_the_law(model: nn.Module, example: Any, law: Law, kept: list[str], 
         )
 
 
-def _tell(report: Callable[[str], Any], kind: str, plain: list[str], few: list[str], unreached: list[str]) -> None:
+def _tell(
+    report: Callable[[str], Any], kind: str, plain: list[str], led_out: list[str], few: list[str], unreached: list[str]
+) -> None:
     """Reports which layers became no orbits, and why."""
+    if led_out:
+        report(f"{', '.join(map(repr, led_out))}: plain, as asked for.")
     if plain:
         report(
             f"{', '.join(map(repr, plain))}: plain, because what they make meets inputs or answers of the model; "
@@ -191,19 +199,27 @@ def _checked(model: Any, keep: Iterable[str]) -> list[str]:
         raise SymmetryError(
             "model: no convolution is in it. Expected nn.Conv1d, 2d, 3d or transposed ones. Pass a model that has some."
         )
-    names: dict[str, nn.Module] = dict(model.named_modules())
-    kept = [keep] if isinstance(keep, str) else list(keep)
-    for name in kept:
-        if name not in names:
-            raise SymmetryError(
-                f"keep: {name!r} is no module of the model. Expected names out of model.named_modules(). Use such."
-            )
-    for name, layer in names.items():
+    kept = _names(model, keep, "keep")
+    layers: dict[str, nn.Module] = dict(model.named_modules())
+    for name, layer in layers.items():
         if isinstance(layer, (*HOSTS, nn.Linear)) and not inside(name, kept):
             error = unreadable(name, layer)
             if error is not None:
                 raise error
     return kept
+
+
+def _names(model: nn.Module, given: Iterable[str], argument: str) -> list[str]:
+    """Names of modules, or one of them; refused where the model has none of this name."""
+    names = [given] if isinstance(given, str) else list(given)
+    known = dict(model.named_modules())
+    for name in names:
+        if name not in known:
+            raise SymmetryError(
+                f"{argument}: {name!r} is no module of the model. Expected names out of model.named_modules(). "
+                "Use such."
+            )
+    return names
 
 
 def _bears(model: nn.Module, example: Any, width: int | str) -> None:
@@ -227,19 +243,29 @@ def _rank(example: Any) -> int:
     return rank
 
 
-def _followed(model: nn.Module, example: Any, kept: list[str], stays: Callable[[str], bool]) -> Follower:
+def _followed(
+    model: nn.Module, example: Any, kept: list[str], stays: Callable[[str], bool], plain: list[str]
+) -> Follower:
     """Follows the example through a copy of the model: by its shapes alone, if the model can be run on these."""
     shapes = mapped(example, lambda tensor: tensor.to("meta"))
     try:
-        return _follow(copy_of(model).to("meta"), shapes, kept, stays)
+        return _follow(copy_of(model).to("meta"), shapes, kept, stays, plain)
     except Exception:  # whatever asks for numbers, and all that is to be refused in the words for numbers
-        return _follow(copy_of(model), example, kept, stays)
+        return _follow(copy_of(model), example, kept, stays, plain)
 
 
-def _follow(watched: nn.Module, example: Any, kept: list[str], stays: Callable[[str], bool]) -> Follower:
+def _follow(
+    watched: nn.Module, example: Any, kept: list[str], stays: Callable[[str], bool], plain: list[str]
+) -> Follower:
     """Follows the example through a model, in evaluation and in training mode."""
-    follower = Follower(watched, lambda name: inside(name, kept), stays)
+    follower = Follower(watched, lambda name: inside(name, kept), stays, plain)
     for training in (False, True):
         run_once(follower.follow, watched.train(training), example, training)
     follower.check()
+    silent = next((name for name, made in follower.led_out.items() if not made), None)
+    if silent is not None:
+        raise SymmetryError(
+            f"plain: {silent!r} makes no channels that are followed, with this example. Expected a module whose answer "
+            "has some. Name the layer that makes them."
+        )
     return follower
