@@ -17,6 +17,7 @@ from symmetric_layers.flax.convert.kinds import EMBEDS, KNOWN, WEIGHS, axes_read
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.moves import MOVES
 from symmetric_layers.flax.convert.operators import Calls
+from symmetric_layers.flax.convert.pads import Pad, Sides
 from symmetric_layers.flax.convert.settle import settle_depthwise, settle_lookups
 from symmetric_layers.flax.convert.spied import FUNCTION, host_of
 from symmetric_layers.flax.convert.steps import (
@@ -55,6 +56,7 @@ class Follower:
         maps: by their places: answers of the model that are maps without an axis for channels.
         seeing: the names of layers that see something of a picture.
         palindromes: those of depthwise layers that have to be ordinary on both sides, because they are on one.
+        padded: by the name of a convolution: the zeros that its model pads before it, more on one side; else nothing.
     """
 
     def __init__(self, modules: Mapping[str, Any], kind: str, kept: Callable[[str], bool], times: int = 1) -> None:
@@ -67,6 +69,7 @@ class Follower:
         self.maps: set[int] = set()
         self.seeing: set[str] = set()
         self.palindromes: set[str] = set()
+        self.padded: dict[str, Sides] = {}
         self._axes = 0
         self._marks = Marks()
         self._modules, self._kind, self._kept, self._times = modules, kind, kept, times
@@ -95,6 +98,7 @@ class Follower:
             marks.put(var, Mark(source, axes - 1 if axes > 1 else None), "")
             marks.still.put(var, frozenset([0] if axes else []))
         self._through(jaxpr)
+        marks.pads.hand_out(jaxpr.outvars)
         for place, var in enumerate(jaxpr.outvars):
             mark = marks.of(var)
             if mark is not None:
@@ -102,6 +106,18 @@ class Follower:
                 known = not mark.lost or mark.lost.startswith("arg")
                 if mark.dim is None and known and len(var.aval.shape) == self._axes - 1:
                     self.maps.add(place)
+
+    @property
+    def pads_before(self) -> bool:
+        """Whether anything is padded more on one side than on the other."""
+        return bool(self._marks.pads.found)
+
+    def compare(self, graph: Traced | None) -> None:
+        """Notes before which layers other numbers of zeros are padded in pictures of another size."""
+        if graph is not None:
+            other = Follower(self._modules, self._kind, self._kept, self._times)
+            other.follow(graph)
+            self._marks.pads.compare(other._marks.pads)
 
     def check(self) -> None:
         """Refuses what orbits cannot go through, once it is known which channels are orbits."""
@@ -117,6 +133,16 @@ class Follower:
         self.palindromes.update(
             settle_depthwise(self._marks, layers, lambda filters: filters * self._times % size == 0)
         )
+        pads = self._marks.pads
+        self.padded = {name: pads.before(name, layers[name][0], self._in_the_mirror) for name in layers}
+        for pad in pads.found:
+            alone = all(self.padded.get(reader) for reader in pad.readers)
+            if not alone and not self._in_the_mirror(pad):
+                self._marks.refuse(Mark(pad.source, None), crooked(pad.place, "pad"))
+
+    def _in_the_mirror(self, pad: Pad) -> bool:
+        """Whether something is padded by a function that will be seen in the mirror."""
+        return pad.place in self.functions and self.are_orbits([pad.source])
 
     def is_plain(self, name: str) -> bool:
         """Whether a layer meets plain channels. Refuses a layer that meets both sorts."""
@@ -174,6 +200,8 @@ class Follower:
                 self._step(eqn, next(filter(None, map(self._marks.place, known)), ""))
             if eqn.primitive.name not in INNER:
                 self._marks.sees(eqn.invars, eqn.outvars)
+            if eqn.primitive.name not in (*INNER, "place"):
+                self._marks.pads.read(eqn)
 
     def _step(self, eqn: Any, place: str) -> None:
         sort = eqn.primitive.name
@@ -266,9 +294,12 @@ class Follower:
         mark, shape = self._marks.of(var), var.aval.shape
         if mark is None or mark.dim != len(shape) - 1 or len(shape) != self._axes:
             return
+        lopsided = crooked_along(eqn, shape, self._kind, self._marks.still.of(var))
+        if lopsided and eqn.primitive.name == "pad":
+            self._marks.pads.pad(eqn, mark.source, place)
         if place in self.functions:
             self.functions[place].looks |= eqn.primitive.name not in ALIKE
-        elif crooked_along(eqn, shape, self._kind, self._marks.still.of(var)):
+        elif lopsided and eqn.primitive.name != "pad":
             self._marks.refuse(mark, crooked(place, eqn.primitive.name))
 
     def _combine(self, eqn: Any, place: str) -> None:

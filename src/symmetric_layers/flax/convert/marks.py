@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.flax.convert.pads import Pads
 from symmetric_layers.flax.convert.still import Still
 from symmetric_layers.letters import orbit_size
 from symmetric_layers.sets import Mark, Sets
@@ -13,7 +14,7 @@ class Marks:
     """What is known of every array of a graph."""
 
     def __init__(self) -> None:
-        self.sets, self.still = Sets(), Still()
+        self.sets, self.still, self.pads = Sets(), Still(), Pads()
         self.inputs: set[int] = set()
         self.axes = 0  # how many of them pictures have
         self._marks: dict[Any, Mark] = {}
@@ -28,6 +29,7 @@ class Marks:
     def forget(self) -> None:
         """Another graph begins; what is known of sets stays known."""
         self._marks, self._places, self._flat, self._seen, self.still = {}, {}, {}, set(), Still()
+        self.pads.forget()
 
     def of(self, var: Any) -> Mark | None:
         """What is known of an array."""
@@ -62,6 +64,7 @@ class Marks:
         self.still.copy(one, other)
         self.flatten(other, self.flat(one))
         self.sees([one], [other])
+        self.pads.same(one, other)
 
     def picture(self, var: Any) -> None:
         """This array is a picture of the model's input."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
+import jax
 from flax import nnx
 
 from symmetric_layers.errors import SymmetryError, yes_or_no
@@ -15,7 +16,7 @@ from symmetric_layers.flax.convert.kinds import CONVS, WRITES
 from symmetric_layers.flax.convert.measure import ALLOWED, Report, law_error, refuse_breach
 from symmetric_layers.flax.convert.spied import host_of, is_ours, modules_of, no_module
 from symmetric_layers.flax.convert.surgeon import Surgeon
-from symmetric_layers.flax.convert.traced import accepted, arrays_of, traced
+from symmetric_layers.flax.convert.traced import Traced, accepted, arrays_of, quiet, traced
 from symmetric_layers.flax.convert.width import as_many_parameters, parameters_of, refuse_too_wide
 from symmetric_layers.letters import canonical_kind, orbit_size
 from symmetric_layers.start import Start, check_start
@@ -141,8 +142,26 @@ def followed(model: nnx.Module, example: Any, kind: str, kept: Callable[[str], b
         (watched.eval if mode == "evaluation" else watched.train)()
         graph = accepted(lambda: traced(watched, example), example, mode)
         follower.follow(graph)
+    if follower.pads_before:
+        follower.compare(_larger(watched, example))
     follower.check()
     return follower
+
+
+def _larger(watched: nnx.Module, example: Any) -> Traced | None:
+    """The graph for pictures one pixel larger; nothing where a model does not accept such ones."""
+    arrays, filled = arrays_of(example)
+    axes = max(array.ndim for array in arrays)
+
+    def grown(array: Any) -> Any:
+        sizes = tuple(size + (axes == array.ndim and 0 < axis < axes - 1) for axis, size in enumerate(array.shape))
+        return jax.ShapeDtypeStruct(sizes, array.dtype)
+
+    try:
+        with quiet():
+            return traced(watched, filled([grown(array) for array in arrays]))
+    except Exception:  # whatever a model says of a size that it is not made for
+        return None
 
 
 def _checked(model: nnx.Module, keep: Any) -> list[str]:

@@ -18,6 +18,7 @@ from symmetric_layers.flax.convert.grids import Axis, axes_of, axes_of_transpose
 from symmetric_layers.flax.convert.made import NORMS
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import alike
+from symmetric_layers.flax.convert.padded import PaddedBefore, without_padded
 from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
 from symmetric_layers.flax.convert.spied import become, is_ours, modules_of, no_module, put, spied, variables_of
 from symmetric_layers.flax.convert.traced import accepted, arrays_of
@@ -164,13 +165,15 @@ def _conv(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
         kernel = placed(kernel, axes, layer)
         layer.kernel_size, layer.kernel_dilation = kernel.shape[: len(axes)], 1
         layer.padding = tuple((axis.before, axis.after) for axis in axes)
+    if isinstance(layer, PaddedBefore):
+        layer.padding = without_padded(layer)
     numbers.put(layer.kernel, kernel)
     numbers.put(layer.bias, bias)
     layer.mask, layer.kernel_shape = None, kernel.shape
     if several:  # a group is an orbit, in the place of one channel among copies
         layer.in_features = layer.out_features // layer.times
         layer.feature_group_count = layer.in_features // kernel.shape[-2]
-    names = ("inputs", "group", "plan", "share_bias", "grid", "kind", "times")
+    names = ("inputs", "group", "plan", "share_bias", "grid", "kind", "times", "padded")
     _host(layer, nnx.ConvTranspose if transposed else nnx.Conv, *(name for name in names if name in vars(layer)))
 
 
@@ -225,7 +228,9 @@ def _sizes(name: str, layer: Any, calls: Any) -> list[tuple[int, ...]]:
     """The sizes of the pictures that a layer reads; of stride 1, all are alike."""
     rank = len(layer.kernel_size)
     if calls:
-        return [called.shape[-1 - rank : -1] for called in calls]
+        cut = [low + high for low, high in getattr(layer, "padded", [(0, 0)] * rank)]
+        called = [one.shape[-1 - rank : -1] for one in calls]
+        return [tuple(size - less for size, less in zip(sizes, cut, strict=True)) for sizes in called]
     if all(stride == 1 for stride in each(layer.strides, layer.kernel_size)):
         return [(64,) * rank]
     raise SymmetryError(

@@ -74,6 +74,13 @@ def _sides(eqn: Any, shape: Sequence[int]) -> list[tuple[int, int]]:
 
 def crooked(place: str, sort: str) -> SymmetryError:
     """The refusal of a step that lies otherwise in the mirror."""
+    if sort == "pad":
+        return SymmetryError(
+            f"model: 'pad' in {place or 'its call'!r} lies otherwise in the mirror at this size. Expected padding that "
+            "is alike on both sides, or zeros, as many at every size, right before an nnx.Conv with padding='VALID'. "
+            "Write it so, or make it a function that is an attribute, like self.pad = functools.partial(jnp.pad, ...), "
+            "which is then seen in the mirror, too."
+        )
     return SymmetryError(
         f"model: {usual(sort)!r} in {place or 'its call'!r} lies otherwise in the mirror at this size. Expected "
         "windows and padding that are alike on both sides. Make it a function that is an attribute, like self.pool = "

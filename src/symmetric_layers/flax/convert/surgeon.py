@@ -30,6 +30,7 @@ from symmetric_layers.flax.convert.made import (
 )
 from symmetric_layers.flax.convert.numbers import Numbers
 from symmetric_layers.flax.convert.operators import lies_otherwise, mixes_channels
+from symmetric_layers.flax.convert.padded import pad_before
 from symmetric_layers.flax.convert.spied import FUNCTION, functions_of, host_of, joined, modules_of, put, variables_of
 from symmetric_layers.flax.convert.steps import stopped
 from symmetric_layers.flax.mirrored import Mirrored
@@ -113,6 +114,7 @@ class Surgeon:
         if plain and answers:
             if name in self._follower.palindromes or (is_depthwise(layer) and not self._hybrid):
                 palindrome_conv(layer, self._kind)
+                self._pads(name, layer)
             elif isinstance(layer, CONVS):
                 self._refuse_pictures(name)
             return
@@ -128,6 +130,13 @@ class Surgeon:
             invariant_conv(self._numbers, layer, whole, self._start)
         else:
             conv(self._numbers, layer, symmetry, None if plain else whole, "mirrored", self._start)
+        self._pads(name, layer)
+
+    def _pads(self, name: str, layer: Any) -> None:
+        """What is padded before a layer becomes part of it."""
+        padded = self._follower.padded.get(name)
+        if padded:
+            pad_before(layer, padded)
 
     def _norm(self, name: str, layer: Any, host: Any) -> None:
         """A norm, of channels alone: what has numbers for each position cannot be shared."""
