@@ -118,3 +118,13 @@ def test_the_repr_shows_the_symmetry():
     assert repr(layers.OrbitLayerNorm(8, symmetry={"h": 8})).endswith("symmetry={'h': 8})")
     assert repr(layers.OrbitInstanceNorm2d(8, symmetry={"h": 8})).endswith("symmetry={'h': 8})")
     assert layers.OrbitGroupNorm(2, 8, symmetry={"h": 8}).plan is plan({"h": 8}, 8, 3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norm_without_momentum_is_the_host(training):
+    layer = layers.OrbitInstanceNorm2d(4, momentum=None, track_running_stats=True, symmetry={"h": 4}).train(training)
+    host = nn.InstanceNorm2d(4, momentum=None, track_running_stats=True).train(training)
+    x = torch.randn(3, 4, 5, 5) + 2
+    torch.testing.assert_close(layer(x), host(x))
+    for name in ("running_mean", "running_var"):
+        assert torch.equal(layer.state_dict()[name], host.state_dict()[name][:2])

@@ -4,12 +4,16 @@ import copy
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._functorch.partitioners import min_cut_rematerialization_partition
 
 from symmetric_layers.torch import (
     InvariantConv2d,
     Mirrored,
+    OrbitBatchNorm2d,
     SymmetricConv1d,
     SymmetricConv2d,
     SymmetricConv3d,
@@ -149,3 +153,37 @@ def test_where_compilers_do_not_say_what_is_open_all_is_as_it_was(monkeypatch):
     assert agrees_at_all(layer, inputs) > 2
     layer.stride = (1, 1)
     assert agrees_at_all(layer, inputs[:4]) <= 2  # no size has become a number
+
+
+@pytest.mark.parametrize("more", [{}, {"affine": False, "track_running_stats": False}], ids=["", "bare"])
+def test_a_batch_norm_learns_and_remembers_the_same(more):
+    torch.manual_seed(0)
+    layer = OrbitBatchNorm2d(8, symmetry={"h": 2, "hv": 4}, **more).double()
+    compiled = torch.compile(copy.deepcopy(layer), fullgraph=True, dynamic=True, backend="aot_eager")
+    for sizes in ((9, 12), (6, 5)):
+        x = pictures(8, sizes, dtype=torch.float64, batch=3)
+        for found, expected in zip(learnt(compiled, x), learnt(layer, x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    found, expected = compiled.state_dict(), layer.state_dict()
+    for name, values in expected.items():
+        torch.testing.assert_close(found[f"_orig_mod.{name}"], values, rtol=1e-12, atol=1e-12)
+
+
+def test_of_a_batch_norm_nothing_is_kept_that_compilers_cannot_lay_out():
+    """They do not sort the strides of a view whose sizes are left open."""
+    kept = []
+
+    def look(graph, inputs):
+        kept.extend(graph.graph.find_nodes(op="output")[0].all_input_nodes)
+        return make_boxed_func(graph)
+
+    backend = aot_autograd(
+        fw_compiler=look,
+        bw_compiler=lambda graph, _: make_boxed_func(graph),
+        partition_fn=min_cut_rematerialization_partition,
+    )
+    layer = nn.Sequential(OrbitBatchNorm2d(8, symmetry={"h": 8}), nn.ReLU(inplace=True), nn.Conv2d(8, 2, 3))
+    learnt(torch.compile(layer, fullgraph=True, dynamic=True, backend=backend), pictures(8, (9, 12)))
+    large = [node for node in kept if isinstance(node.meta.get("val"), torch.Tensor) and node.meta["val"].dim() == 4]
+    assert [node.target for node in large if "view" in str(node.target) or "reshape" in str(node.target)] == []
+    assert any("relu" in str(node.target) for node in large)

@@ -2,6 +2,7 @@
 
 The members of an orbit are laid side by side as further positions. Where channels lie last that would move every pixel;
 there the statistics of single channels are joined instead, and the host normalises with what they have in common.
+Compilers that leave sizes open are given the sums and products themselves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from symmetric_layers.orbits import Block, Plan
-from symmetric_layers.torch.kernels.channels import per_block, spread
+from symmetric_layers.torch.kernels.channels import cut, join, per_block, spread
 from symmetric_layers.torch.kernels.geometry import CHANNELS_LAST, are_channels_last
+from symmetric_layers.torch.kernels.grid import is_open
 from symmetric_layers.torch.kernels.slowly import differentiated, wants_the_host
 from symmetric_layers.torch.kernels.trio import are_plain
 
@@ -45,6 +47,49 @@ def per_channel(plan: Plan, *stored: Tensor | None) -> list[Any]:
 def is_plain(given: Sequence[Tensor]) -> bool:
     """Whether these are numbers of one precision in the memory of the host, and nothing looks on."""
     return are_plain(given, (torch.float32, torch.float64))
+
+
+def is_left_open(x: Tensor) -> bool:
+    """Whether a program is compiled for pictures of any size.
+
+    Compilers do not sort the strides of a view of such pictures, and give up where one is kept for the gradients.
+    """
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    return any(is_open(size) for size in x.shape[2:])
+
+
+def normalise_open(x: Tensor, plan: Plan, known: _Known, rate: float, eps: float) -> Tensor:
+    """The same as `normalise`, of pictures of any size, in operations that compilers join; nothing they keep is a view.
+
+    Args:
+        x, plan, known, rate, eps: as in `normalise`.
+    """
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    runs = cut(wide, [block.filters for block in plan.blocks], 1)
+    orbits = [run.reshape(x.shape[0], block.orbits, -1) for run, block in zip(runs, plan.blocks, strict=True)]
+    found = [torch.var_mean(run, (0, 2), correction=0) for run in orbits]
+    variances, means = (join([pair[place] for pair in found], 0) for place in (0, 1))
+    if "running_mean" in known:
+        _remember(known, means.detach(), variances.detach(), orbits, rate)
+    shape: Any = (-1, *[1] * (x.dim() - 2))
+    each: list[Any] = per_channel(plan, means, (variances + eps).rsqrt(), known.get("weight"), known.get("bias"))
+    mean, scale, weight, bias = [values if values is None else values.view(shape) for values in each]
+    normal = (wide - mean) * scale
+    normal = normal if weight is None else normal * weight
+    return (normal if bias is None else normal + bias).to(x.dtype)
+
+
+def _remember(known: _Known, means: Tensor, variances: Tensor, orbits: Sequence[Tensor], rate: float) -> None:
+    """Keeps a share of the statistics of these runs of orbits."""
+    with torch.no_grad():
+        counts = [run.shape[0] * run.shape[2] for run in orbits]
+        unbiased = [
+            run * (count / (count - 1))
+            for run, count in zip(cut(variances, [run.shape[1] for run in orbits], 0), counts, strict=True)
+        ]
+        for name, values in (("running_mean", means), ("running_var", join(unbiased, 0))):
+            known[name].lerp_(values.to(known[name].dtype), rate)
 
 
 def may_stay(x: Tensor, known: _Known) -> bool:

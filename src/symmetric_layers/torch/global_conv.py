@@ -35,7 +35,8 @@ class GlobalConv1d(nn.Module):
 
     Shape:
         `(N, in_channels, L)` to `(N, out_channels, L)`; `mask` is `(N, L)`, true (or not 0) for features that are
-        there. Features that are not there are left out of the sums, and their own answer is 0.
+        there. Features that are not there are left out of the sums, and their own answer is 0. One set without N is
+        taken, too.
 
     Raises:
         SymmetryError: for channels that are no whole numbers above 0.
@@ -74,7 +75,7 @@ class GlobalConv1d(nn.Module):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Convolves `(N, in_channels, L)`; features where `mask` `(N, L)` is false are left out."""
-        there = None if mask is None else mask.to(torch.bool).unsqueeze(1)
+        there = None if mask is None else mask.to(torch.bool).unsqueeze(-2)
         if there is not None:
             input = input.masked_fill(~there, 0)
         own = F.conv1d(input, (self.centre - self.surround).unsqueeze(-1), self.bias)

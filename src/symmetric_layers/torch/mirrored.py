@@ -3,6 +3,7 @@
 import operator as op
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import gcd
 from typing import Any
 
 import torch
@@ -14,7 +15,16 @@ from symmetric_layers.torch.kernels import opaque_pools
 from symmetric_layers.torch.kernels.channels import plan_of
 from symmetric_layers.torch.kernels.grid import is_open
 from symmetric_layers.torch.kernels.pools import pooled
-from symmetric_layers.torch.kernels.seen import in_mirrors
+from symmetric_layers.torch.kernels.seen import in_mirrors, with_places
+
+# operators whose names say how many axes of positions they take: they take one picture without N, too
+_SORTS = (
+    "MaxPool", "AvgPool", "LPPool", "FractionalMaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "ConstantPad", "ZeroPad",
+    "ReplicationPad", "ReflectionPad", "CircularPad",
+)  # fmt: skip
+_OF_RANK: dict[int, tuple[Any, ...]] = {
+    rank: tuple(getattr(nn, f"{sort}{rank}d") for sort in _SORTS if hasattr(nn, f"{sort}{rank}d")) for rank in (1, 2, 3)
+}
 
 
 class Mirrored(nn.Module):
@@ -30,11 +40,13 @@ class Mirrored(nn.Module):
 
     Args:
         operator: a module (or function) that maps `(N, C, *positions)` to `(N, C, *new positions)`, channel by channel:
-            pooling, interpolation, blurring.
+            pooling, interpolation, blurring. A pool that also says where its largest numbers are
+            (`return_indices=True`) says it in the places of the picture that it is given.
         symmetry: how the channels are arranged: the `symmetry` of the layer before.
 
     Shape:
-        What the operator gives.
+        What the operator gives. One picture without N is taken by PyTorch's pools and pads, which say how many axes of
+        positions they know; whatever does not (a function, `nn.Upsample`) is given `(N, C, *positions)`.
 
     Raises:
         SymmetryError: for a symmetry that cannot be read, or (when called) that the channels do not fit.
@@ -53,6 +65,11 @@ class Mirrored(nn.Module):
 
     def forward(self, input: Tensor, *more: Any) -> Tensor:
         """Applies the operator to `(N, C, *positions)`, in the mirror where channels are mirrors."""
+        if _takes_one_picture(self.operator, input.dim()):
+            return _only(self._applied(input.unsqueeze(0), *more))
+        return self._applied(input, *more)
+
+    def _applied(self, input: Tensor, *more: Any) -> Any:
         channels = op.index(input.shape[1])
         bank, letters = plan_of(self.symmetry, channels), _letters(self.symmetry, channels, input.dim() - 2)
         at_any_size = None if more else opaque_pools.at_any_size(self.operator, input, self.symmetry, letters)
@@ -61,6 +78,8 @@ class Mirrored(nn.Module):
         crooked = "".join(letter for letter in letters if not obeys(self.operator, input.shape, letter))
         if not crooked:
             return self.operator(input, *more)
+        if getattr(self.operator, "return_indices", False):
+            return with_places(self.operator, bank, crooked, input, *more)
         slowly = partial(in_mirrors, self.operator, bank, crooked)
         at_once = None if more else pooled(self.operator, input, bank, crooked, slowly)
         return slowly(input, *more) if at_once is None else at_once
@@ -68,6 +87,18 @@ class Mirrored(nn.Module):
     def extra_repr(self) -> str:
         """The symmetry."""
         return f"symmetry={self.symmetry}"
+
+
+def _takes_one_picture(operator: Callable[..., Tensor], dim: int) -> bool:
+    """Whether an operator reads an input of so many axes as one picture without N."""
+    if isinstance(operator, nn.Sequential):
+        return any(_takes_one_picture(part, dim) for part in operator)
+    return isinstance(operator, _OF_RANK.get(dim - 1, ()))
+
+
+def _only(answer: Any) -> Any:
+    """The answer for the only picture there is, and its places."""
+    return tuple(one.squeeze(0) for one in answer) if isinstance(answer, tuple) else answer.squeeze(0)
 
 
 @torch.compiler.assume_constant_result
@@ -101,19 +132,25 @@ def obeys(operator: Callable[..., Tensor], shape: tuple[int, ...], letter: str) 
         if stride != 1 and is_open(shape[axis]):
             return False
         return (shape[axis] + 2 * padding - dilation * (kernel - 1) - 1) % stride == 0
-    if isinstance(operator, nn.Upsample):
-        return (operator.mode != "nearest" and operator.size is not None) or _whole(operator, shape, axis)
-    return False
+    return isinstance(operator, nn.Upsample) and _resizes_alike(operator, shape, axis)
 
 
 def _along(value: Any, axis: int) -> Any:
     return value[axis] if isinstance(value, (tuple, list)) else value
 
 
-def _whole(upsample: nn.Upsample, shape: tuple[int, ...], axis: int) -> bool:
-    """Whether every pixel becomes a whole number of pixels."""
-    if upsample.size is not None:
-        if is_open(shape[axis]):
-            return False
-        return _along(upsample.size, axis) % shape[axis] == 0
-    return float(_along(upsample.scale_factor, axis)).is_integer()
+def _resizes_alike(upsample: nn.Upsample, shape: tuple[int, ...], axis: int) -> bool:
+    """Whether what becomes of the first pixels becomes of the last ones, in the mirror."""
+    if upsample.size is None:  # then the scale says where pixels are read, and what is left over lies at the end
+        return float(_along(upsample.scale_factor, axis)).is_integer()
+    size = _along(upsample.size, axis)
+    if upsample.mode.startswith("nearest"):
+        return not is_open(shape[axis]) and _picks_alike(upsample.mode, shape[axis], size)
+    return not (upsample.align_corners and size == 1)  # a single pixel is read in the first corner
+
+
+def _picks_alike(mode: str, before: int, after: int) -> bool:
+    """Whether no pixel is picked out of two that are as near."""
+    if after % before == 0:
+        return True
+    return mode == "nearest-exact" and before // gcd(before, after) % 2 == 1

@@ -10,7 +10,16 @@ from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.groups import keep_groups_whole
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.batch_statistics import at_once, is_plain, may_stay, normalise, per_channel, per_orbit
+from symmetric_layers.torch.batch_statistics import (
+    at_once,
+    is_left_open,
+    is_plain,
+    may_stay,
+    normalise,
+    normalise_open,
+    per_channel,
+    per_orbit,
+)
 from symmetric_layers.torch.kernels.channels import per_block
 
 if TYPE_CHECKING:
@@ -55,6 +64,8 @@ class _OrbitBatchNorm(_Host):
         rate = self._count_batch()
         if self._may_stay and may_stay(input, known):
             return normalise(input, self.plan, known, rate, self.eps)
+        if self._may_stay and is_left_open(input):
+            return normalise_open(input, self.plan, known, rate, self.eps)
 
         def move(orbits: Tensor, here: slice) -> Tensor:
             return self._normalised(orbits, {name: values[here] for name, values in known.items()}, rate)
@@ -219,7 +230,7 @@ class _OrbitInstanceNorm(nn.Module if not TYPE_CHECKING else nn.InstanceNorm1d):
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
         device: Any = None,
@@ -237,6 +248,9 @@ class _OrbitInstanceNorm(nn.Module if not TYPE_CHECKING else nn.InstanceNorm1d):
         if not self.plan.orbits:
             return super().forward(input)
         channels = input.dim() - self._letters - 1
+        if channels not in (0, 1):
+            fewest = self._letters + 1
+            raise ValueError(f"expected {fewest}D or {fewest + 1}D input (got {input.dim()}D input)")
         if input.shape[channels] != self.num_features:
             raise ValueError(
                 f"expected input's size at dim={channels} to match num_features ({self.num_features}), "
@@ -245,7 +259,8 @@ class _OrbitInstanceNorm(nn.Module if not TYPE_CHECKING else nn.InstanceNorm1d):
         batch = input.unsqueeze(0) if channels == 0 else input
         mean, var, weight, bias = per_channel(self.plan, self.running_mean, self.running_var, self.weight, self.bias)
         own = self.training or not self.track_running_stats
-        normal = F.instance_norm(batch, mean, var, weight, bias, own, self.momentum, self.eps)
+        rate = 0.0 if self.momentum is None else self.momentum  # as the host does
+        normal = F.instance_norm(batch, mean, var, weight, bias, own, rate, self.eps)
         if self.training and mean is not None and var is not None:
             self.running_mean.copy_(_orbit_means(mean, self.plan))
             self.running_var.copy_(_orbit_means(var, self.plan))

@@ -78,8 +78,15 @@ class MirrorMean(nn.Module):
 
     Law: mirroring the positions along any axis changes no bit.
 
+    Args:
+        positions: how many axes of positions there are; then one picture without N is taken, too. None: all after the
+            second axis.
+
     Shape:
         `(N, C, *positions)` to `(N, C, *ones)`, with any number of positions axes.
+
+    Raises:
+        SymmetryError: for positions that are no whole number above 0.
 
     Example:
         >>> x = torch.randn(2, 3, 7, 8)
@@ -87,12 +94,24 @@ class MirrorMean(nn.Module):
         True
     """
 
+    positions: int | None = None  # of the class, so that layers stored before there was a choice have it too
+
+    def __init__(self, positions: int | None = None) -> None:
+        super().__init__()
+        if positions is not None:
+            self.positions = whole_number("positions", positions, 1)
+
     def forward(self, input: Tensor) -> Tensor:
         """The mean of each channel."""
-        positions = list(range(2, input.dim()))
+        first = 2 if self.positions is None else input.dim() - self.positions
+        positions = list(range(first, input.dim()))
         for axis in positions:  # now every number is the sum of those that mirror each other
             input = input + input.flip(axis)
         return input.mean(positions, keepdim=True) / 2 ** len(positions)
+
+    def extra_repr(self) -> str:
+        """The argument, where there is one."""
+        return "" if self.positions is None else f"positions={self.positions}"
 
 
 class TopKPool(nn.Module):

@@ -1,5 +1,6 @@
 """Any operator that treats every channel by itself, seen in the mirror by the channels that are mirrors."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,23 @@ def by_masks(operator: Callable[..., Tensor], bank: Plan, crooked: str, input: T
         here = torch.tensor([place == letters for place in places], device=input.device)
         answer = torch.where(here.view(-1, *[1] * (answer.dim() - 2)), other, answer)
     return answer
+
+
+def with_places(
+    operator: Callable[..., Any], bank: Plan, crooked: str, input: Tensor, *more: Any
+) -> tuple[Tensor, Tensor]:
+    """The same of a pool that says where its largest numbers are: in the picture, not in its mirror image."""
+    sizes, found = input.shape[2:], {}
+    places = torch.arange(math.prod(sizes), device=input.device).view(sizes)
+
+    def answer(mirrored: str, index: Tensor) -> Tensor:
+        flipped = list(axes(mirrored))
+        largest, where = operator(turned(input.index_select(1, index), flipped), *more)
+        found[mirrored] = turned(turned(places, flipped).flatten()[where], flipped)
+        return turned(largest, flipped)
+
+    largest = by_mirror(answer, bank, crooked, 1, input.device)
+    return largest, by_mirror(lambda mirrored, _: found[mirrored], bank, crooked, 1, input.device)
 
 
 def _seen(operator: Callable[..., Tensor], input: Tensor, flipped: list[int], *more: Any) -> Tensor:
