@@ -104,6 +104,10 @@ CHANGES = {
     "padding mode": lambda layer: setattr(layer, "padding_mode", "reflect"),
     "grid": lambda layer: [setattr(layer, "stride", (2, 2)), setattr(layer, "grid", "mirrored")],
     "plan": lambda layer: setattr(layer, "plan", made(symmetry={"h": 2, "v": 2, "hv": 4}).plan),
+    "one number for all axes": lambda layer: setattr(layer, "stride", 2),
+    "a list": lambda layer: setattr(layer, "dilation", [1, 2]),
+    "state": lambda layer: layer.__setstate__({**vars(layer), "stride": (2, 1)}),
+    "state of another": lambda layer: layer.__setstate__(noted(filled(made(padding=0)), X[:1]).__dict__),
     "weight": lambda layer: setattr(layer, "weight", nn.Parameter(2 * layer.weight)),
     "data": lambda layer: setattr(layer.weight, "data", 2 * layer.weight.data),
     "memory": lambda layer: layer.to(memory_format=torch.channels_last),
@@ -130,6 +134,17 @@ def test_what_is_changed_is_obeyed(layer, change):
         assert torch.equal(another, after)
     if change != "memory":
         assert after.shape != before.shape or not torch.allclose(after, before)
+
+
+@pytest.mark.parametrize("name", ["stride", "padding", "dilation"])
+def test_a_list_that_is_changed_in_its_place_is_obeyed(layer, name):
+    setattr(layer, name, list(getattr(layer, name)))
+    with torch.no_grad():
+        layer(X), layer(X)
+        getattr(layer, name)[1] = 2
+        answer = layer(X)
+        assert torch.equal(answer, copy.deepcopy(layer)(X))
+    assert answer.shape != (2, 8, 9, 9)
 
 
 def test_an_algorithm_that_is_chosen_afterwards_is_obeyed(described):

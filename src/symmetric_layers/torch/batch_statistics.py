@@ -73,9 +73,9 @@ def normalise_open(x: Tensor, plan: Plan, known: _Known, rate: float, eps: float
     if "running_mean" in known:
         _remember(known, means.detach(), variances.detach(), orbits, rate)
     shape: Any = (-1, *[1] * (x.dim() - 2))
-    each: list[Any] = per_channel(plan, means, (variances + eps).rsqrt(), known.get("weight"), known.get("bias"))
-    mean, scale, weight, bias = [values if values is None else values.view(shape) for values in each]
-    normal = (wide - mean) * scale
+    mean, scale, *affine = per_channel(plan, means, (variances + eps).rsqrt(), known.get("weight"), known.get("bias"))
+    weight, bias = [None if values is None else values.view(shape) for values in affine]
+    normal = (wide - mean.view(shape)) * scale.view(shape)
     normal = normal if weight is None else normal * weight
     return (normal if bias is None else normal + bias).to(x.dtype)
 

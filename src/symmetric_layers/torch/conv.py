@@ -33,10 +33,19 @@ else:
 _Sizes = int | Sequence[int]
 
 
+_PER_AXIS = {"stride", "padding", "dilation", "output_padding"}
+
+
+def per_axis(name: str, value: Any, rank: int) -> Any:
+    """What a convolution keeps under a name: a whole number for every axis, where one number is said for all."""
+    return (value,) * rank if name in _PER_AXIS and isinstance(value, int) else value
+
+
 class _Symmetric(_Host):
     """What all symmetric convolutions share: what is stored, how it starts, and what is derived from it."""
 
     plan: Plan | None = None  # set before the parameters are made; None only while the host's constructor runs
+    _rank: int
     share_bias: bool
     grid: str
     _algorithm = "auto"  # of the class, so that layers stored before there was a choice have it too
@@ -55,6 +64,10 @@ class _Symmetric(_Host):
             if self.bias is not None and share_bias:
                 self.bias = nn.Parameter(self.bias.new_empty(bank.stored))
         self.reset_parameters()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """One number for all axes is written out, as the constructor does, whenever it is set."""
+        super().__setattr__(name, per_axis(name, value, self._rank))
 
     def reset_parameters(self) -> None:
         """Draws what is stored with the variance that the host's layer gives the full bank."""
@@ -114,7 +127,6 @@ class _Symmetric(_Host):
 
 
 class _SymmetricConv(_Symmetric):
-    _rank: int
     _note: Note | None = None  # of the class, until there is one
 
     def __init__(
@@ -165,14 +177,24 @@ class _SymmetricConv(_Symmetric):
         recalled = recall(self._note, input, stored.get("weight"), stored.get("bias"))
         if recalled is not None:
             return recalled
-        given, self.__dict__["_note"] = answer(self._job(input), self._algorithm)
+        given, note = answer(self._job(input), self._algorithm)
+        self.__dict__["_note"] = None if self._may_change_unseen() else note
         return given
+
+    def _may_change_unseen(self) -> bool:
+        """Whether what decides how inputs are answered can be changed in its place."""
+        return list in (type(self.stride), type(self.padding), type(self.dilation))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is changed may change how the next input is answered."""
         if name != "training" or value is not self.__dict__.get(name):  # evaluation is asked for again and again
             self.__dict__.pop("_note", None)
         super().__setattr__(name, value)
+
+    def __setstate__(self, state: Any) -> None:
+        """What was another layer's is answered anew."""
+        super().__setstate__(state)
+        self.__dict__.pop("_note", None)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the note, which is worth nothing elsewhere."""
@@ -186,7 +208,6 @@ class _SymmetricConv(_Symmetric):
 
 
 class _SymmetricConvTranspose(_Symmetric):
-    _rank: int
     _algorithms = TRANSPOSED
 
     def __init__(

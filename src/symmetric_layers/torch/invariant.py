@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, canonical_kind
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.conv import output_padding_for
+from symmetric_layers.torch.conv import output_padding_for, per_axis
 from symmetric_layers.torch.kernels import Transposed, asked, conv, spread
 from symmetric_layers.torch.kernels.grid import lopsided, one_sided
 from symmetric_layers.torch.kernels.invariant import Invariance, averaged_over_grids, expand_invariant
@@ -54,6 +54,10 @@ class _Invariant(_Host):
             )
         moved = swapped.pop() if swapped else ""
         return Invariance(inputs, moved, "".join(letter for letter in wanted if letter not in moved))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """One number for all axes is written out, as the constructor does, whenever it is set."""
+        super().__setattr__(name, per_axis(name, value, self._rank))
 
     def _store(self, how: Invariance) -> None:
         self.invariance = how
