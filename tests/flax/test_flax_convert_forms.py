@@ -253,7 +253,7 @@ REFUSED = {
                  "'layers.1.scale', an array, has one number for each channel of an orbit. Expected an nnx.Param"),
     "cut": (through(Call(lambda net, x: jnp.concatenate([x[..., 2:], x[..., :2]], -1))), "hv",
             "'layers.1' cuts channels at 2, which tears orbits of 'hv' apart. Expected a multiple of 4"),
-    "einsum": (through(nnx.Einsum("bhwc,cd->bhwd", (4, 4), (4,), rngs=nnx.Rngs(0))), "h",
+    "einsum": (through(nnx.Einsum("bhwc,wcd->bhwd", (9, 4, 4), rngs=nnx.Rngs(0))), "h",
                "'layers.1', Einsum, has no form for orbits of channels"),
     "whole numbers": (nnx.Sequential(lambda x: x * jnp.roll(x, 1, 2), conv(3, 4), conv(4, 2)), "h",
                       "the converted network breaks the law by"),

@@ -64,17 +64,31 @@ GENERAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", [*ATTENTIONS, *GENERAL])
+def einsum(how, kernel, bias=None):
+    return nnx.Einsum(how, kernel, bias, rngs=nnx.Rngs(1), **EXACT)
+
+
+EINSUMS = {
+    "sums of channels": lambda: network(einsum("...c,cd->...d", (16, 16), (16,))),
+    "of letters": lambda: network(einsum("bhwc, dc -> bhwd", (16, 16))),
+    "to heads that stand first, and back": lambda: network(Call(through_heads, there=einsum(
+        "bhwc,ncd->bhwnd", (4, 16, 8), (4, 8)), back=einsum("...nd,dnc->...c", (8, 4, 16)))),
+    "from the picture": lambda: nnx.Sequential(einsum("...c,cd->...d", (3, 16), (16,)), nnx.relu, conv(16, 2, **EXACT)),
+    "a head that is a sum": lambda: network(lambda x: x.mean((1, 2)), einsum("bc,cd->bd", (16, 3), (3,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [*ATTENTIONS, *GENERAL, *EINSUMS])
 def test_linear_layers_over_several_axes_obey(way):
-    model = {**ATTENTIONS, **GENERAL}[way]()
+    model = {**ATTENTIONS, **GENERAL, **EINSUMS}[way]()
     axes = "h" if way == "of rows" else "hv"
     new = wild(equivariant(model, axes, example=picture(), measure=False))
     single = way in ATTENTIONS  # the host takes its softmax of float32 numbers
     assert max(errors(new, axes, picture())) < (1e-6 if single else SMALL)
     assert weights(new) < weights(model) / (1.5 if axes == "h" else 2.5)
     sorts = {type(module).__name__ for _, module in nnx.iter_modules(new)}
-    assert sorts & {"SymmetricLinearGeneral", "OrbitLinearGeneral"}
-    assert "LinearGeneral" not in sorts
+    assert sorts & {"SymmetricLinearGeneral", "OrbitLinearGeneral", "SymmetricEinsum", "OrbitEinsum"}
+    assert not sorts & {"LinearGeneral", "Einsum"}
     plain = desymmetrize(new, example=picture())
     assert not [module for _, module in nnx.iter_modules(plain) if type(module).__module__.startswith("symmetric")]
     alike(new, plain, picture())
@@ -89,20 +103,22 @@ def test_orbits_of_heads_start_from_what_stood_where_their_representatives_stand
     assert new.query.full_kernel().shape == own.query.kernel.shape
 
 
-@pytest.mark.parametrize("way", ["of itself", "few keys", "to heads and back"])
+@pytest.mark.parametrize("way", ["of itself", "few keys", "to heads and back", "to heads that stand first, and back"])
 def test_attention_grows_with_the_network(way):
-    model = {**ATTENTIONS, **GENERAL}[way]()
+    model = {**ATTENTIONS, **GENERAL, **EINSUMS}[way]()
     new = equivariant(model, "h", example=picture(), width=2, measure=False)
     single = way in ATTENTIONS
     kernel = (new.layers[1].own.query if single else new.layers[1].there).full_kernel()
-    assert 0.8 < float(kernel.std() * np.sqrt(kernel.shape[0])) < 1.25
+    read = 32 if way.startswith("to heads that") else kernel.shape[0]
+    assert 0.8 < float(kernel.std() * np.sqrt(read)) < 1.25
     assert max(errors(wild(new), "h", picture())) < (1e-6 if single else SMALL)
     assert weights(equivariant(model, "h", example=picture(), width="parameters", measure=False)) > weights(model) * 0.8
 
 
 def test_a_network_starts_as_the_mirror_average_through_linear_layers():
     model = wild(nnx.Sequential(conv(3, 16, **EXACT), general(16, (2, 8)), nnx.relu, general((2, 8), 8, axis=(-2, -1)),
-                                nnx.relu, lambda x: x.mean((1, 2)), general(8, (2, 3))))  # fmt: skip
+                                nnx.relu, einsum("...c,dc->...d", (8, 8), (8,)), nnx.relu, lambda x: x.mean((1, 2)),
+                                general(8, (2, 3))))  # fmt: skip
     x = picture()
     new = equivariant(model, "h", example=x, width=2, init="average", measure=False)
     np.testing.assert_allclose(new(x), (model(x) + model(jnp.flip(x, 2))) / 2, atol=SMALL * 100)
@@ -126,6 +142,13 @@ REFUSED = {
     "positions": (Call(lambda net, x: net.own(x).reshape(2, 1, 1, 16), own=general((4, 5, 16), 16, axis=(1, 2, 3))),
                   "'layers.1.own', LinearGeneral, reads channels that 'reshape' has mixed with positions. Expected "
                   "channels alone. Take the mean over all positions first, or keep that part ordinary with keep."),
+    "sums over rows": (einsum("bhwc,wv->bhvc", (5, 5)),
+                       "'layers.1', Einsum, has no form for orbits of channels. Expected nnx.Conv, nnx.Linear "
+                       "and norms. Use these, or keep that part ordinary with keep."),
+    "sums that are told": (Call(lambda net, x: net.own(x, "bhwc,dc->bhwd"), own=einsum("bhwc,cd->bhwd", (16, 16))),
+                           "'layers.1.own' weighs orbits of channels with the variable 'layers.1.own.kernel'. "
+                           "Expected nnx.Conv, nnx.Linear, or one number for each channel. Use these, or keep that "
+                           "part ordinary with keep."),
     "other axes": (Call(lambda net, x: net.own(x).mean(2)[:, :, None], own=general(4, 16, axis=1)),
                    "'layers.1.own', LinearGeneral, has no form for orbits of channels. Expected nnx.Conv, nnx.Linear "
                    "and norms. Use these, or keep that part ordinary with keep."),

@@ -44,7 +44,7 @@ STOPS = {
                              "the variable 'layers.0.kernel' in 'layers.0'"),
     "a product of one's own": (nnx.Sequential(Call(lambda net, x: x @ net.mixes[...], mixes=nnx.Param(
         jnp.ones((3, 4)))), conv(4, 2)), X, "layers.1", "the variable 'layers.0.mixes' in 'layers.0'"),
-    "einsum": (nnx.Sequential(nnx.Einsum("bhwc,cd->bhwd", (3, 4), rngs=nnx.Rngs(0)), conv(4, 2)), X, "layers.1",
+    "einsum": (nnx.Sequential(nnx.Einsum("bhwc,hcd->bhwd", (8, 3, 4), rngs=nnx.Rngs(0)), conv(4, 2)), X, "layers.1",
                "'layers.0', Einsum"),
 }  # fmt: skip
 

@@ -13,10 +13,11 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import plan_of
 from symmetric_layers.flax.conv import SymmetricConv, SymmetricConvTranspose
 from symmetric_layers.flax.convert.depthwise import MultipliedConv, PalindromeConv
+from symmetric_layers.flax.convert.einsum import Dense, OrbitEinsum, SymmetricEinsum
 from symmetric_layers.flax.convert.embed import OrbitEmbed
 from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import OrbitLinearGeneral, SymmetricLinearGeneral
-from symmetric_layers.flax.convert.kinds import groups_of, is_depthwise
+from symmetric_layers.flax.convert.kinds import groups_of, is_depthwise, kernel_axes, sides_of
 from symmetric_layers.flax.convert.numbers import Numbers, taken
 from symmetric_layers.flax.convert.parts import OrbitParam, SymmetricLinear
 from symmetric_layers.flax.convert.spied import become
@@ -37,7 +38,11 @@ NORMS: dict[type, type] = {
     nnx.InstanceNorm: OrbitInstanceNorm,
 }
 
-_LINEARS: list[list[type]] = [[OrbitLinear, SymmetricLinear], [OrbitLinearGeneral, SymmetricLinearGeneral]]
+_LINEARS: dict[type, tuple[type, type]] = {  # out of orbits, and into them
+    nnx.Linear: (OrbitLinear, SymmetricLinear),
+    nnx.LinearGeneral: (OrbitLinearGeneral, SymmetricLinearGeneral),
+    nnx.Einsum: (OrbitEinsum, SymmetricEinsum),
+}
 
 
 def conv(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, grid: str, start: Start) -> None:
@@ -97,28 +102,50 @@ def invariant_conv(numbers: Numbers, layer: Any, in_symmetry: Mapping[str, int |
 
 def linear(numbers: Numbers, layer: Any, symmetry: Symmetry, in_symmetry: Symmetry, start: Start) -> None:
     """A linear layer between orbits, or one that leads out of them; of several heads each holds whole orbits."""
-    several = isinstance(layer, nnx.LinearGeneral)
-    ins, outs = (size if several else (size,) for size in (layer.in_features, layer.out_features))
+    ins, outs = sides_of(layer)
     ins = (*ins[:-1], start.wide(ins[-1])) if in_symmetry else ins
     outs = (*outs[:-1], start.wide(outs[-1])) if symmetry else outs
-    layer.in_features, layer.out_features = (ins, outs) if several else (*ins, *outs)
-    read, made, into = math.prod(ins), math.prod(outs), -1 - len(outs)
+    axes = kernel_axes(layer)
+    _resize(layer, ins, outs, axes)
+    read, made = math.prod(ins), math.prod(outs)
+    into, out = (side[-1] - len(ins) - len(outs) for side in axes)
     bank = plan(symmetry, made, len(LETTERS), 1, in_symmetry, read) if symmetry else plan_of(in_symmetry, read)
     firsts = tuple(first for first in bank.firsts if first < (outs if symmetry else ins)[-1])  # those of one head
     if start.is_fresh:
         ends = (*outs[:-1], len(firsts)) if symmetry else outs
         shape, flat = (*ins, *ends) if symmetry else (*ins[:-1], len(firsts), *ends), (bank.stored, made)
-        numbers.draw(layer.kernel, shape, -1, 1 if symmetry else start.size, (read, bank.stored) if symmetry else flat)
+        flat = (read, bank.stored) if symmetry else flat
+        numbers.draw(layer.kernel, _arranged(shape, axes), -1, 1 if symmetry else start.size, flat)
         numbers.draw(layer.bias, ends)
     elif start.average and not symmetry:
         numbers.share(layer.kernel, start.size)
     elif start.average and in_symmetry:
         numbers.lead(layer.kernel, into, start.size)
     elif not start.average:
-        numbers.keep(layer.kernel, -1 if symmetry else into, firsts)
+        numbers.keep(layer.kernel, out if symmetry else into, firsts)
         numbers.keep(layer.bias if symmetry else None, -1, firsts)
-    become(layer, _LINEARS[several][bool(symmetry)])
+    host = next(host for host in _LINEARS if isinstance(layer, host))
+    become(layer, _LINEARS[host][bool(symmetry)])
     layer.plan = bank
+    if host is nnx.Einsum:
+        layer.dense = axes
+
+
+def _resize(layer: Any, ins: tuple[int, ...], outs: tuple[int, ...], axes: Dense) -> None:
+    """Tells a linear layer how many features it has."""
+    if isinstance(layer, nnx.Einsum):
+        layer.kernel_shape = _arranged((*ins, *outs), axes)
+        layer.bias_shape = None if layer.bias_shape is None else outs
+    elif isinstance(layer, nnx.LinearGeneral):
+        layer.in_features, layer.out_features = ins, outs
+    else:
+        (layer.in_features,), (layer.out_features,) = ins, outs
+
+
+def _arranged(shape: Sequence[int], axes: Dense) -> tuple[int, ...]:
+    """The shape of a kernel out of what it reads, and then makes."""
+    sizes = dict(zip((*axes.read, *axes.made), shape, strict=True))
+    return tuple(sizes[axis] for axis in sorted(sizes))
 
 
 def flat_linear(

@@ -11,6 +11,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.flax.channels import spread
 from symmetric_layers.flax.convert.chance import without_chance
 from symmetric_layers.flax.convert.depthwise import MultipliedConv, PalindromeConv
+from symmetric_layers.flax.convert.einsum import DenseEinsum
 from symmetric_layers.flax.convert.embed import OrbitEmbed
 from symmetric_layers.flax.convert.flat import FlatLinear
 from symmetric_layers.flax.convert.general import General
@@ -135,10 +136,11 @@ def _ordinary(numbers: Numbers, name: str, layer: Any, calls: Any) -> None:
         numbers.put(layer.kernel, layer.full_kernel())
         numbers.put(layer.bias, layer.full_bias())
         _host(layer, nnx.Linear, "plan", "sizes", "leads_out")
-    elif isinstance(layer, General):
+    elif isinstance(layer, (General, DenseEinsum)):
         numbers.put(layer.kernel, layer.full_kernel())
         numbers.put(layer.bias, layer.full_bias())
-        _host(layer, nnx.LinearGeneral, "plan")
+        several = isinstance(layer, General)
+        _host(layer, nnx.LinearGeneral if several else nnx.Einsum, "plan", *() if several else ("dense",))
     elif isinstance(layer, OrbitEmbed):
         numbers.put(layer.embedding, layer.full_embedding())
         _host(layer, nnx.Embed, "plan")
