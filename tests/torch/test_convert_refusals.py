@@ -21,7 +21,7 @@ class Around(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, 8, 3, padding=1)
         self.last = last or nn.Conv2d(8, 2, 1)
-        self.place = nn.Parameter(torch.randn(1, 8, 9, 9))
+        self.place = nn.Parameter(torch.randn(1, 8, 9, 1))
         self.line = nn.Parameter(torch.randn(9))
         self.between = between
 
@@ -40,13 +40,14 @@ REFUSED = {
     "positions": (
         Around(lambda model, x, y: y + model.place),
         "model: 'its forward' combines channels with 'place', which has other numbers than one for each channel "
-        "(add). Expected parameters that know channels alone. Leave these out, or keep that part ordinary with keep.",
+        "(add). Expected parameters that know channels alone, or tables as large as the maps of orbits that they are "
+        "combined with. Leave these out, or keep that part ordinary with keep.",
     ),
     "columns": (
         Around(lambda model, x, y: y * model.line),
         "model: 'its forward' combines channels with 'a parameter', which has other numbers than one for each "
-        "channel (mul). Expected parameters that know channels alone. Leave these out, or keep that part ordinary "
-        "with keep.",
+        "channel (mul). Expected parameters that know channels alone, or tables as large as the maps of orbits that "
+        "they are combined with. Leave these out, or keep that part ordinary with keep.",
     ),
     "mixer": (
         Around(lambda model, x, y: y, nn.Linear(9, 2)),
@@ -55,7 +56,7 @@ REFUSED = {
         "ordinary with keep.",
     ),
     "own weights": (
-        Around(lambda model, x, y: F.conv2d(y, model.place, padding=4)),
+        Around(lambda model, x, y: F.conv2d(y, model.place, padding=(4, 0))),
         "model: 'its forward' weighs channels with a parameter of its own (conv2d). Expected a "
         "layer of torch.nn for that. Use one, or keep that part ordinary with keep.",
     ),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from symmetric_layers.sets import Mark, Sets
+from symmetric_layers.sets import Mark
 from symmetric_layers.torch.answers import answered, call, tensors
 from symmetric_layers.torch.convert.alone import might_treat_channel_by_channel
 from symmetric_layers.torch.convert.banks import NORMS
@@ -27,9 +27,11 @@ from symmetric_layers.torch.convert.moves import (
     zeros_around,
 )
 from symmetric_layers.torch.convert.multiply import is_product, multiply
+from symmetric_layers.torch.convert.notes import Notes
 from symmetric_layers.torch.convert.operators import PIXELS, is_operator, zeros_before_and_after
-from symmetric_layers.torch.convert.sentences import beside, of_both_sorts, positioned, unfollowed, weighing
+from symmetric_layers.torch.convert.sentences import positioned, unfollowed, weighing
 from symmetric_layers.torch.convert.surgery import HOSTS, host_of
+from symmetric_layers.torch.convert.tables import layout_of
 
 _LAST = (nn.Linear, nn.MultiheadAttention)  # layers whose channels stand last
 _REDUCTIONS = {
@@ -43,8 +45,8 @@ _WEIGHED = {
 }  # fmt: skip
 
 
-class Follower(TorchFunctionMode):
-    """What one model does with its channels; `follow` fills it, once per mode of the model."""
+class Follower(Notes, TorchFunctionMode):
+    """Takes the notes of one model; `follow` does, once per mode of the model."""
 
     def __init__(
         self,
@@ -53,28 +55,14 @@ class Follower(TorchFunctionMode):
         stays: Callable[[str], bool] = lambda name: False,
         plain: Iterable[str] = (),
     ) -> None:
-        super().__init__()
-        self.sets = Sets()
-        self.reads: dict[str, list[int]] = {}  # by module: the sets of channels that it met
-        self.writes: dict[str, int] = {}  # by convolution or linear layer: the set that it makes
-        self.answers: dict[str, int] = {}  # by any other module: the set of its answer
-        self.parameters: dict[tuple[str, str], tuple[int, int]] = {}  # outside layers: set, axis
-        self.named: set[str] = set()  # the answers of the model
-        self.alone: dict[str, tuple[int, ...]] = {}  # by module without numbers to learn: the shape of what it read
-        self.broken_alone: dict[str, bool] = {}  # by those of them that were tried: whether they break the law
-        self.flat: dict[str, tuple[int, ...]] = {}  # by linear layer that reads whole maps: their sizes
-        self.padded: dict[str, set[Any]] = {}  # by convolution: what its pictures were padded with just before
-        self.joined: list[tuple[str, int, int]] = []  # by module: pictures concatenated with other channels
-        self.led_out = dict.fromkeys(plain, False)  # modules whose answers are to be plain: whether they made channels
-        self._model, self._kept, self._stays = model, kept, stays
+        super().__init__(model, kept, plain)
+        self._stays = stays
         self._stack = [""]
         self._muted = 0
         self._rank = 0  # how many axes of positions pictures have
-        self._inputs: set[int] = set()
         self._vectors: set[int] = set()  # inputs that know no positions
         self._raw: set[int] = set()  # parameters and buffers that know channels
-        self._handed_out: set[int] = set()  # what the model answers with
-        self._made: dict[int, int] = {}  # by set: how many channels a layer made
+        self._maps: list[tuple[int, ...]] = []  # the sizes of maps, the last ones first
 
     def follow(self, example: Any) -> None:
         """Runs the model once and takes notes."""
@@ -87,9 +75,8 @@ class Follower(TorchFunctionMode):
                 self._inputs.add(source)
                 if tensor.dim() == 2:
                     self._vectors.add(source)
-                set_mark(
-                    tensor, Mark(source, 1 if tensor.dim() in (2, self._rank + 2) else None)
-                )  # None: words, in rows
+                known = tensor.dim() in (2, self._rank + 2)  # words stand in rows
+                set_mark(tensor, Mark(source, 1 if known else None))
         handles = []
         for module in self._model.modules():
             handles.append(module.register_forward_pre_hook(self._enter(names[id(module)]), with_kwargs=True))
@@ -106,75 +93,6 @@ class Follower(TorchFunctionMode):
             if mark is not None and not self._stays(name):
                 self.sets.make_plain(mark.source)
                 self._handed_out.add(mark.source)
-
-    def padding_before(self, name: str, conv: Any) -> Any:
-        """How many zeros a convolution always finds around its picture, where these are to be its own; else None.
-
-        A module that pads orbits is a module of its own, seen in the mirror.
-        """
-        pads, by_function = next(iter(self.padded.get(name, ())), None) or (None, True)
-        alone = len(self.padded.get(name, ())) == 1 and (by_function or bool(self.state(name)))
-        return pads if alone and not conv.transposed and conv.padding_mode == "zeros" else None
-
-    def check(self) -> None:
-        """Refuses pictures that are concatenated with channels that will be orbits."""
-        name = self.sets.meet(self.joined)
-        if name is not None:
-            raise beside(name)
-
-    def make_plain_below(self, size: int) -> list[str]:
-        """Makes channels plain that are fewer than this, where others are as many, and those that only mix colours.
-
-        Gives the layers that make them.
-        """
-        most: dict[int, int] = {}
-        for source, made in self._made.items():
-            root = self.sets.find(source)
-            if not self.sets.is_plain(root):
-                most[root] = max(made, most.get(root, 0))
-        few = {root for root, made in most.items() if made < size} if max(most.values(), default=0) >= size else set()
-        few |= {root for root, made in most.items() if made % size and self._only_mixes(root)}
-        for root in few:
-            self.sets.make_plain(root)
-        few |= set(self._seen_one_by_one(size))
-        return [name for name, source in self.writes.items() if self.sets.find(source) in few]
-
-    def _seen_one_by_one(self, size: int) -> Iterator[int]:
-        """Makes plain what is made of plain channels in groups that have no room for orbits; gives these sets."""
-        grouped = [(name, source) for name, source in self.writes.items() if not self._kept(name) and self.state(name)]
-        for name, source in grouped:
-            layer: Any = self._model.get_submodule(name)
-            groups, root = getattr(layer, "groups", 1), self.sets.find(source)
-            if groups > 1 and layer.out_channels // groups % size and not self.sets.is_plain(root):
-                self.sets.make_plain(root)
-                yield root
-                yield from self._seen_one_by_one(size)  # what reads it may be such a layer, too
-                return
-
-    def _only_mixes(self, root: int) -> bool:
-        """Whether all that makes these channels mixes those of pictures, pixel by pixel, which no mirror notices."""
-        layers = [name for name, source in self.writes.items() if self.sets.find(source) == root]
-        kernels = [getattr(self._model.get_submodule(name), "kernel_size", (0,)) for name in layers]
-        return all(set(kernel) == {1} for kernel in kernels) and all(self.state(name) for name in layers)
-
-    def plain_inside(self) -> list[str]:
-        """Layers that other layers read, and that are plain because what they make meets inputs or answers."""
-        ends = {self.sets.find(source) for source in self._handed_out | self._inputs}
-        layers = [sources for name, sources in self.reads.items() if name in self.writes]
-        read = {self.sets.find(one) for sources in layers for one in sources if one not in self._inputs}
-        return [name for name, source in self.writes.items() if self.sets.find(source) in ends & read]
-
-    def state(self, name: str) -> bool | None:
-        """Whether a module meets plain channels; None where it met none. Refuses a module that meets both sorts."""
-        met = {self.sets.is_plain(source) for source in self.reads.get(name, [])}
-        if len(met) > 1:
-            raise of_both_sorts(name)
-        return met.pop() if met else None
-
-    def meets(self, source: int) -> bool:
-        """Whether channels of a layer or an input are among these."""
-        known = {self.sets.find(written) for written in [*self.writes.values(), *self._inputs]}
-        return self.sets.find(source) in known
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls, and marks the answer."""
@@ -225,6 +143,9 @@ class Follower(TorchFunctionMode):
                 self._muted -= 1
             answers = [tensor for _, tensor in tensors(answer)]
             for tensor in answers[:1] if isinstance(module, nn.MultiheadAttention) else answers:
+                if tensor.dim() == self._rank + 2:
+                    sizes = tuple(tensor.shape[2:])
+                    self._maps = [sizes, *(one for one in self._maps if one != sizes)]
                 if name in self.writes:
                     dim = tensor.dim() - 1 if isinstance(module, _LAST) else 1
                     set_mark(tensor, Mark(self.writes[name], dim))
@@ -384,7 +305,8 @@ class Follower(TorchFunctionMode):
             if other is tensor:
                 continue
             if second.lost and isinstance(other, nn.Parameter) and not kept:
-                raise positioned(self._stack[-1], second.lost, name)
+                self._look_up(name, tensor, mark, other, second.lost)
+                continue
             if mark.dim is not None and second.dim is None and not second.lost:
                 self.sets.make_plain(second.source)  # one of its channels was picked out, for all of the other's
             if mark.dim is None or second.dim is None:
@@ -405,6 +327,13 @@ class Follower(TorchFunctionMode):
             lost = Mark(mark.source, None, mark.lost or name or "a function")
             found = mark if same or mark.dim is None else lost
             set_mark(output, found if output.shape == tensor.shape else found._replace(flat=()))
+
+    def _look_up(self, name: str, tensor: Tensor, mark: Mark, table: Tensor, called: str) -> None:
+        """Notes a table of positions; refuses other parameters that know more than channels."""
+        layout = None if mark.dim is None else layout_of(table, tensor, mark.dim, self._maps)
+        if layout is None or self.tables.get(called, (0, layout))[1] != layout:
+            raise positioned(self._stack[-1], called, name)
+        self.tables[called] = mark.source, layout
 
 
 def _known(module: nn.Module) -> bool:

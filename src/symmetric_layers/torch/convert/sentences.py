@@ -24,8 +24,17 @@ def positioned(place: str, parameter: str, name: str) -> SymmetryError:
     """A parameter that knows more of pictures than their channels."""
     return SymmetryError(
         f"model: {place or 'its forward'!r} combines channels with {parameter!r}, which has other "
-        f"numbers than one for each channel ({name}). Expected parameters that know channels alone. Leave these "
-        "out, or keep that part ordinary with keep."
+        f"numbers than one for each channel ({name}). Expected parameters that know channels alone, or tables as large "
+        "as the maps of orbits that they are combined with. Leave these out, or keep that part ordinary with keep."
+    )
+
+
+def lies_on_plain(parameter: str) -> SymmetryError:
+    """A table of positions for channels that have no mirrors."""
+    return SymmetryError(
+        f"model: {parameter!r} is a table of positions for channels that are plain, because inputs or answers of the "
+        "model are among them. Expected orbits. Leave such answers orbits with answers, or keep that part ordinary "
+        "with keep."
     )
 
 

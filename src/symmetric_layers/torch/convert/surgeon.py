@@ -14,7 +14,9 @@ from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.maker import Maker, attends, pads_itself
 from symmetric_layers.torch.convert.operators import PIXELS
 from symmetric_layers.torch.convert.parts import Spread
+from symmetric_layers.torch.convert.sentences import lies_on_plain
 from symmetric_layers.torch.convert.surgery import exchange_modules
+from symmetric_layers.torch.convert.tables import SpreadTable
 
 _FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer)
 
@@ -105,3 +107,15 @@ class Surgeon:
             chosen = torch.tensor(self._start.chosen(channels), device=parameter.device)
             values = parameter.detach().index_select(axis, chosen)
             yield modules[name], key, Spread(key, arranged, axis), values
+        for called, (source, layout) in self._follower.tables.items():
+            name, _, key = called.rpartition(".")
+            if inside(name, self._kept):
+                continue
+            if self._follower.sets.is_plain(source):
+                raise lies_on_plain(called)
+            table: Any = modules[name]._parameters[key]
+            channels = table.shape[layout.channels]
+            arranged = plan(self._maker.whole(called, channels), self._start.wide(channels), len(LETTERS))
+            chosen = torch.tensor(self._start.chosen(channels), device=table.device)
+            values = table.detach().index_select(layout.channels, chosen)
+            yield modules[name], key, SpreadTable(key, arranged, layout), values
