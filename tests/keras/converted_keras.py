@@ -33,3 +33,17 @@ def alike(one, other, x):
 
 def errors(model, axes, **more):
     return [found.relative for found in equivariance_error(model, pictures(model), axes, **more)]
+
+
+def precision(model):
+    """What rounding may do to answers, relatively: PyTorch's Keras has some layers in single precision alone."""
+    names = ("LayerNormalization", "GroupNormalization", "MultiHeadAttention", "Dense", "EinsumDense")
+    single = tuple(getattr(keras.layers, name) for name in names)
+    found = any(isinstance(layer, single) for layer in model._flatten_layers())
+    return SMALL if found and keras.backend.backend() == "torch" else 1e-12
+
+
+def alike_on(one, other, x):
+    """The same answers to these inputs."""
+    for first, second in zip(answers(one, x), answers(other, x), strict=True):
+        np.testing.assert_allclose(first, second, rtol=0, atol=precision(one) * max(1, np.abs(first).max()))

@@ -65,22 +65,22 @@ def test_it_is_named_through_models_and_moves_too(inside):
     assert f"for {name!r} before it is a ConvLSTM2D" in refusal_of(chain(*steps, shape=(3, 9, 8, 2)))
 
 
-def conditional(*behind):
-    picture, label = layers.Input((9, 8, 3)), layers.Input((1,), dtype="int32")
-    x, said = layers.Conv2D(8, 3, padding="same", name="first")(picture), layers.Embedding(10, 8, name="said")(label)
-    for layer in behind:
-        said = layer(said)
-    x = x + layers.Reshape((1, 1, 8))(said)
-    return keras.Model([picture, label], layers.Conv2D(2, 1)(layers.Conv2D(8, 3)(x)))
+def picked(start, stop):
+    x = layers.Input((9, 8, 3))
+    first = layers.Conv2D(8, 3, padding="same", name="first")(x)
+    behind = layers.Conv2D(8, 3, padding="same")(first)
+    return keras.Model(x, layers.Conv2D(2, 1)(behind * first[..., start:stop]))
 
 
-def test_numbers_that_are_looked_up_are_no_orbits_before_a_layer_makes_some():
-    assert refusal_of(conditional()) == (
-        "model: 'first' makes no orbits, for its channels meet those of 'said', an Embedding, which are ordinary. "
-        "Expected channels that can be orbits. Put a Dense layer (for maps a convolution) behind that, or keep that "
-        "part ordinary with keep."
+@pytest.mark.parametrize("cut", [(0, 1), (7, 8)])
+def test_what_picks_single_channels_is_named(cut):
+    model = picked(*cut)
+    name = next(one.name for one in model.operations if type(one).__name__ == "GetItem")
+    assert refusal_of(model) == (
+        f"model: 'first' makes no orbits, for {name!r}, a GetItem, picks some of its channels, or of those that these "
+        "meet, and leaves others. Expected whole orbits that stay together. Make what is picked by a convolution of "
+        "its own, or keep that part ordinary with keep."
     )
-    equivariant(conditional(layers.Dense(8)), "hv")
 
 
 def test_what_stands_between_other_layers_reads_no_picture():

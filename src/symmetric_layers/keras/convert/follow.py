@@ -13,15 +13,21 @@ import keras
 from keras import ops
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.keras.convert.attend import Attending
 from symmetric_layers.keras.convert.kinds import (
+    ATTENDS,
     GLOBAL_POOLS,
     KNOWN,
+    LOOKS_UP,
     MERGES,
     MOVES,
     MOVING,
     OPERATORS,
     PADS,
+    PICKING,
     REDUCING,
+    SEES,
+    SUMS,
     WEIGHS,
     axis_of,
     each_of,
@@ -38,10 +44,11 @@ from symmetric_layers.keras.convert.walk import Seen, data_format_of, inputs_lik
 from symmetric_layers.sets import Mark, Sets
 
 
-class Follower:
+class Follower(Attending):
     """What one model does with its channels."""
 
-    def __init__(self, model: Any, kept: Sequence[str], positions: int) -> None:
+    def __init__(self, model: Any, kept: Sequence[str], positions: int, size: int) -> None:
+        super().__init__()
         self.sets, self.stops, self.positions = Sets(), Stops(), positions
         self.layers: dict[int, tuple[str, Any]] = {}  # by id, in the order of the calls: where a layer is, and itself
         self.kept: set[int] = set()
@@ -58,7 +65,7 @@ class Follower:
         self._faults: list[tuple[int, SymmetryError]] = []
         self._joined: list[tuple[str, int, int]] = []
         self._inputs: set[int] = set()
-        self._names = kept
+        self._names, self._size = kept, size
         inputs = inputs_like(model)
         for tensor in keras.tree.flatten(inputs):
             source = self.sets.new(plain=True)
@@ -105,7 +112,21 @@ class Follower:
             return False
         return (own == rank and mark.dim == axis % rank) or (own == 2 and mark.dim == 1)
 
+    def _leave_words(self) -> None:
+        """What is looked up, or said of words alone, is ordinary where it meets no channels that see positions."""
+        writes = [(key, source, self.layers[key][1]) for key, source in self.writes.items()]
+        seen: set[int] = set()
+        more = {self.sets.find(source) for _, source, layer in writes if kind_of(layer, SEES)}
+        while more - seen:
+            seen |= more
+            read = ((source, self.reads.get(key, [])) for key, source, _ in writes)
+            more = {self.sets.find(source) for source, others in read if seen & set(map(self.sets.find, others))}
+        for _, source, layer in writes:
+            if kind_of(layer, (*LOOKS_UP, *ATTENDS, *SUMS)) and self.sets.find(source) not in seen:
+                self.sets.make_plain(source)
+
     def _check(self) -> None:
+        self._leave_words()
         name = self.sets.meet(self._joined)
         if name is not None:
             raise SymmetryError(
@@ -174,7 +195,11 @@ class Follower:
     def _follow(self, operation: Any, name: str, given: list[Any], answers: list[Any], call: Any) -> None:
         layer, first = each_of(operation), given[0]
         sort, terms = type(layer).__name__, axes_in_product(operation, given)
-        if kind_of(layer, KNOWN) or isinstance(layer, WEIGHS):
+        if kind_of(operation, ATTENDS):
+            self._attend(operation, name, call, answers)
+        elif kind_of(operation, SUMS):
+            self._sum(operation, name, first, answers[0])
+        elif kind_of(layer, KNOWN) or isinstance(layer, WEIGHS):
             self._meet(operation, name, first)
             for tensor in answers:
                 weighs = id(layer) in self.writes
@@ -192,10 +217,10 @@ class Follower:
             self._set(answers[0], self.sets.product(type(operation).__name__, marks, *terms) or marks[0])
         elif kind_of(operation, MERGES) or len(given) > 1:
             self._combine(operation, name, given, answers)
-        elif kind_of(layer, (keras.layers.Embedding,)):
+        elif kind_of(layer, LOOKS_UP):
             self.sets.make_plain(self._mark(first).source)
-            self._set(answers[0], Mark(self.sets.new(plain=True), len(answers[0].shape) - 1))
-            self.stops.make(self._mark(answers[0]).source, (name, operation))
+            made = self.writes.setdefault(id(layer), self.sets.new())
+            self._set(answers[0], Mark(made, len(answers[0].shape) - 1))
         elif kind_of(layer, (*MOVES, *GLOBAL_POOLS)) or sort in MOVING | REDUCING:
             self._move(operation, first, answers, call)
         else:
@@ -297,20 +322,32 @@ class Follower:
         except Exception:  # sizes that are open have another size here
             moved = [None] * len(answers)
         for answer, seen in zip(answers, moved, strict=True):
-            unseen = Mark(mark.source, None, type(each_of(operation)).__name__)
-            self._set(answer, unseen if seen is None else self._found(ops.convert_to_numpy(seen), mark, operation))
+            found = Mark(mark.source, None, type(each_of(operation)).__name__)
+            if seen is not None:
+                found = self._found(ops.convert_to_numpy(seen), mark, operation, sizes[mark.dim])
+            self._set(answer, found)
 
-    def _found(self, seen: Any, mark: Mark, operation: Any) -> Mark:
-        """Where the numbers of the channels stand now."""
+    def _found(self, seen: Any, mark: Mark, operation: Any, count: int) -> Mark:
+        """Where the numbers of so many channels stand now."""
         seen = seen.round()  # means of many equal numbers
         varying = [axis for axis, size in enumerate(seen.shape) if size > 1 and (seen != seen.take([0], axis)).any()]
         if not varying:  # one number for all channels
+            if type(operation).__name__ in PICKING:
+                self._pick(mark, operation)
             kept = mark.dim is not None and mark.dim < seen.ndim and seen.shape[mark.dim] == 1
             return Mark(self.sets.new(plain=True), mark.dim if kept else None, mark.lost)
         line = seen[tuple(slice(None) if axis == varying[0] else 0 for axis in range(seen.ndim))]
         if len(varying) > 1 or not (line[1:] - line[:-1] == 1).all():
             return Mark(mark.source, None, type(each_of(operation)).__name__)
+        torn = len(line) < count and (line[0] % self._size or len(line) % self._size)
+        if torn and type(operation).__name__ in ("GetItem", "Take"):  # the others cut wider channels elsewhere
+            self._pick(mark, operation)
         return Mark(mark.source, varying[0], mark.lost)
+
+    def _pick(self, mark: Mark, operation: Any) -> None:
+        """Channels of which some are picked, and no whole orbits, are ordinary."""
+        self.sets.make_plain(mark.source)
+        self.stops.make(mark.source, (operation.name, operation))
 
     def _mark(self, tensor: Any) -> Mark:
         if id(tensor) not in self._marks:

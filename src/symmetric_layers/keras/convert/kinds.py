@@ -12,6 +12,7 @@ CONVS: tuple[type, ...] = (
 DEPTHWISE: tuple[type, ...] = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 SEPARABLE: tuple[type, ...] = (layers.SeparableConv1D, layers.SeparableConv2D)
 NORMS: tuple[type, ...] = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization)
+SEES: tuple[type, ...] = (*CONVS, *SEPARABLE)  # layers that make channels of what they see around a position
 WEIGHS: tuple[type, ...] = (*CONVS, *SEPARABLE, layers.Dense)  # layers that make channels of their own
 
 PADS: tuple[type, ...] = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
@@ -23,6 +24,9 @@ OPERATORS: tuple[type, ...] = (
     layers.Cropping2D, layers.Cropping3D, layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D,
     layers.Resizing, layers.CenterCrop,
 )  # fmt: skip
+LOOKS_UP: tuple[type, ...] = (layers.Embedding,)
+SUMS: tuple[type, ...] = (layers.EinsumDense,)
+ATTENDS: tuple[type, ...] = (layers.MultiHeadAttention,)
 MERGES: tuple[type, ...] = (
     layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum,
 )  # fmt: skip
@@ -38,6 +42,7 @@ MOVING = {
     "Reshape", "Transpose", "Swapaxes", "Moveaxis", "Squeeze", "ExpandDims", "GetItem", "Flip", "Roll", "Ravel", "Tile",
     "Repeat", "BroadcastTo", "Take", "Split", "ArraySplit",
 }  # fmt: skip
+PICKING = {"GetItem", "Take", "Split", "ArraySplit"}  # of these, what may take some channels and leave others
 REDUCING = {
     "Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Prod", "Norm", "Logsumexp", "Median", "Any", "All",
 }  # fmt: skip

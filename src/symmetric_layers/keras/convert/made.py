@@ -98,7 +98,7 @@ def conv(old: Any, orbits: Orbits, grid: str, start: Start, pad: Any = None) -> 
     def fill() -> None:
         out, into = (-2, -1) if new._transposed else (-1, -2)
         if start.average:
-            new.kernel.assign(_first_of_orbits(old.kernel, into, start if orbits.inputs and not alone else Start()))
+            new.kernel.assign(first_of_orbits(old.kernel, into, start if orbits.inputs and not alone else Start()))
             give(new, old, {"bias": 0}, None)
         elif not start.is_fresh:
             give(new, old, {"kernel": out, "bias": 0}, new.plan.firsts)
@@ -134,7 +134,7 @@ def dense(old: Any, orbits: Orbits, start: Start) -> Made:
     def fill() -> None:
         out = orbits.outputs is not None
         if start.average:
-            numbers = _first_of_orbits(old.kernel, 0, start if out and orbits.inputs else Start())
+            numbers = first_of_orbits(old.kernel, 0, start if out and orbits.inputs else Start())
             new.kernel.assign(numbers if out else numbers / start.size)
             give(new, old, {"bias": 0}, None)
         elif not start.is_fresh:
@@ -157,7 +157,7 @@ def flat_dense(old: Any, flat: Flat, orbits: Orbits, start: Start) -> Made:
         if start.average:
             numbers = numbers_of(old.kernel)
             if out and orbits.inputs:
-                numbers = numbers_of(new.flattened(_first_of_orbits(new.as_map(old.kernel), -2, start)))
+                numbers = numbers_of(new.flattened(first_of_orbits(new.as_map(old.kernel), -2, start)))
             new.kernel.assign(numbers if out else numbers / start.size)
             give(new, old, {"bias": 0}, None)
         elif out and not start.is_fresh:
@@ -229,7 +229,7 @@ def _choose(new: Any, old: Any, names: Mapping[str, int], start: Start) -> None:
             getattr(new, name).assign(numbers_of(values).take(start.chosen(values.shape[axis]), axis))
 
 
-def _first_of_orbits(kernel: Any, axis: int, start: Start) -> Any:
+def first_of_orbits(kernel: Any, axis: int, start: Start) -> Any:
     """Filters that read the first member of each orbit, and nothing of the others."""
     full = numbers_of(kernel).repeat(start.size, axis)
     for member in range(1, start.size):

@@ -110,7 +110,7 @@ def equivariant(
     kept = _names(keep)
     x = random_input(model, example, labels, axis) if measure or init == "average" else None
     _check(model, kept)
-    follower = Follower(model, kept, rank_of(model, labels))
+    follower = Follower(model, kept, rank_of(model, labels), orbit_size(kind))
 
     def made(start: Start) -> Any:
         return _made(model, Surgeon(kind, follower, bool(kept), start), start.width != 1, width)

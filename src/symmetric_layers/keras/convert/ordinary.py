@@ -8,10 +8,13 @@ from keras import layers
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import expand_bias, spread
+from symmetric_layers.keras.convert.attention import OrbitMultiHeadAttention, ordinary_attention
 from symmetric_layers.keras.convert.config import config_of
+from symmetric_layers.keras.convert.einsum import OrbitEinsumDense
 from symmetric_layers.keras.convert.flat import FlatDense
 from symmetric_layers.keras.convert.grids import Axis, axis_of, axis_of_transposed, placed
 from symmetric_layers.keras.convert.kinds import CONVS, NORMS, each_of, pads_of
+from symmetric_layers.keras.convert.looked_up import OrbitEmbedding
 from symmetric_layers.keras.convert.made import Made, around, copied, made_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense
 from symmetric_layers.keras.convert.rebuild import rebuilt
@@ -21,7 +24,7 @@ from symmetric_layers.keras.invariant import OrbitDense
 from symmetric_layers.keras.mirrored import Mirrored
 from symmetric_layers.letters import LETTERS
 
-_ASKED = ("symmetry", "in_symmetry", "share_bias", "grid", "pads", "lora_rank", "lora_alpha")
+_ASKED = ("symmetry", "in_symmetry", "share_bias", "grid", "pads", "lora_rank", "lora_alpha", "letters")
 _OF_MAPS = (*_ASKED, "shape", "axis")
 
 
@@ -71,7 +74,8 @@ def desymmetrize(model: Any) -> Any:
         own = each_of(layer)
         if not is_ours(own):
             return None
-        shape = layer.input.shape if own is layer else (layer.input.shape[0], *layer.input.shape[2:])
+        read = keras.tree.flatten(layer.input)[0].shape
+        shape = read if own is layer else (read[0], *read[2:])
         new, fill = _ordinary(names[id(layer)], own, shape)
         return (new if own is layer else around(layer, new)), fill
 
@@ -94,6 +98,12 @@ def _ordinary(name: str, layer: Any, shape: Any) -> Made:
     if isinstance(layer, (OrbitDense, SymmetricDense, FlatDense)):
         bias = (lambda: layer.bias) if isinstance(layer, OrbitDense) else layer.full_bias
         return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: bias()})
+    if isinstance(layer, OrbitEinsumDense):
+        return _host(layer, {"kernel": lambda kept: layer.full_kernel(), "bias": lambda kept: layer.full_bias()})
+    if isinstance(layer, OrbitMultiHeadAttention):
+        return ordinary_attention(layer)
+    if isinstance(layer, OrbitEmbedding):
+        return _host(layer, {"embeddings": lambda kept: layer.full_embeddings()})
     if isinstance(layer, OrbitPReLU):
         return _host(layer, {"alpha": lambda kept: spread(kept, layer.plan, layer._axis - 1)})
     if isinstance(layer, OrbitShared):

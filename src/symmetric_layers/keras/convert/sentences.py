@@ -35,3 +35,19 @@ def weighty(name: str, layer: Any) -> SymmetryError:
         f"model: {name!r}, {article(layer)}, has weights for orbits of channels, and no form that knows of "
         "them. Expected convolutions, norms and dense layers of Keras. Use these, or keep that part ordinary with keep."
     )
+
+
+def sums_elsewhere(name: str, layer: Any) -> SymmetryError:
+    """For a layer that is written as sums, over positions."""
+    return SymmetryError(
+        f"model: {name!r}, {article(layer)}, sums over other axes than that of the orbits. Expected one that reads "
+        "channels, and nothing at other positions. Move the channels last, or keep that part ordinary with keep."
+    )
+
+
+def several(name: str, shape: Any) -> SymmetryError:
+    """For an attention whose answers have several axes of features."""
+    return SymmetryError(
+        f"model: {name!r} answers features of shape {tuple(shape)}. Expected one axis of features. Give it a whole "
+        "number for output_shape and a Reshape behind it, or keep that part ordinary with keep."
+    )

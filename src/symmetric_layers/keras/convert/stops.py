@@ -30,7 +30,7 @@ class Stops:
             self._read.setdefault(id(layer), self._behind[id(tensor)])
 
     def make(self, source: int, stop: Stop) -> None:
-        """Notes a set of channels that is ordinary because a layer makes no others."""
+        """Notes a set of channels that is ordinary because single ones are picked."""
         self._made.append((source, stop))
 
     def reason(self, name: str, layer: Any, sets: Sets, writes: int) -> SymmetryError | None:
@@ -45,8 +45,8 @@ class Stops:
         for source, (place, stop) in self._made:
             if sets.find(source) == sets.find(writes):
                 return SymmetryError(
-                    f"model: {name!r} makes no orbits, for its channels meet those of {place!r}, {article(stop)}, "
-                    "which are ordinary. Expected channels that can be orbits. Put a Dense layer (for maps a "
-                    "convolution) behind that, or keep that part ordinary with keep."
+                    f"model: {name!r} makes no orbits, for {place!r}, {article(stop)}, picks some of its channels, or "
+                    "of those that these meet, and leaves others. Expected whole orbits that stay together. Make what "
+                    "is picked by a convolution of its own, or keep that part ordinary with keep."
                 )
         return None

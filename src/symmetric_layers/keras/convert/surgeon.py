@@ -7,18 +7,24 @@ import keras
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.alone import depthwise, separable
+from symmetric_layers.keras.convert.attention import attention, units_of
+from symmetric_layers.keras.convert.einsum import einsum_dense
 from symmetric_layers.keras.convert.follow import Follower
 from symmetric_layers.keras.convert.kinds import (
+    ATTENDS,
     CONVS,
     DEPTHWISE,
+    LOOKS_UP,
     NORMS,
     OPERATORS,
     SEPARABLE,
+    SUMS,
     WEIGHS,
     each_of,
     is_depthwise,
     kind_of,
 )
+from symmetric_layers.keras.convert.looked_up import embedding
 from symmetric_layers.keras.convert.made import (
     Made,
     Orbits,
@@ -34,6 +40,7 @@ from symmetric_layers.keras.convert.made import (
     passing,
     shared,
 )
+from symmetric_layers.keras.convert.multiply import Sums
 from symmetric_layers.keras.convert.walk import article, inputs_of, unreadable
 from symmetric_layers.letters import orbit_size
 from symmetric_layers.start import Start
@@ -80,13 +87,16 @@ class Surgeon:
             _, layer = self._follower.layers[key]
             if key not in self._follower.kept and not self._follower.answers_plain(layer):
                 alone = is_depthwise(layer) and not self._follower.is_plain(layer)
-                made = layer.units if kind_of(layer, (keras.layers.Dense,)) else layer.filters
-                counts.append(made // (1 if alone else getattr(layer, "groups", 1)))
+                groups = 1 if alone else getattr(layer, "groups", 1)
+                counts += [made // groups for made in made_by(layer, self._follower.letters.get(key, ""))]
         return math.gcd(*counts) or 1
 
     def _form(self, name: str, layer: Any) -> Made | None:
         if kind_of(layer, WEIGHS):
             return self._weighing(name, layer)
+        if kind_of(layer, (*ATTENDS, *SUMS, *LOOKS_UP)) and id(layer) in self._follower.writes:
+            unreadable(name, layer)
+            return self._of_features(name, layer)
         if any(layer is pad and self._pads(reader) for reader, pad in self._follower.pads.before.items()):
             return passing(layer)
         if kind_of(layer, (keras.layers.Reshape,)):
@@ -107,6 +117,20 @@ class Surgeon:
         if kind_of(layer, OPERATORS):
             return in_the_mirror(layer, {self._kind: "100%"})
         return None
+
+    def _of_features(self, name: str, layer: Any) -> Made | None:
+        """Layers that know nothing of positions."""
+        plain, answers = self._follower.is_plain, self._follower.answers_plain(layer)
+        if kind_of(layer, ATTENDS):
+            orbits = self._follower.orbits_of(layer, name)
+            return attention(name, layer, self._kind, orbits, self._start) if any(orbits.values()) else None
+        if kind_of(layer, LOOKS_UP):
+            return None if answers else embedding(layer, self._whole(name, layer.output_dim), self._start)
+        if plain(layer) and answers:
+            return None
+        letters, whole = self._follower.letters[id(layer)], {self._kind: "100%"}
+        made = None if answers else self._whole(name, *made_by(layer, letters))
+        return einsum_dense(layer, letters, None if plain(layer) else whole, made, self._start)
 
     def _weighing(self, name: str, layer: Any) -> Made | None:
         unreadable(name, layer)
@@ -214,3 +238,13 @@ class Surgeon:
                 "Use shared_axes, or keep that part ordinary with keep."
             )
         return orbit_prelu(layer, {self._kind: "100%"}, self._start)
+
+
+def made_by(layer: Any, letters: str) -> list[int]:
+    """How many channels a layer makes, in each of its banks of orbits."""
+    if kind_of(layer, ATTENDS):
+        return [layer.key_dim, layer.value_dim, *units_of(layer)]
+    if kind_of(layer, SUMS):
+        return [layer.partial_output_shape[Sums.of(layer.equation, letters).made]]
+    names = ("units", "output_dim", "filters")
+    return [next(getattr(layer, name) for name in names if hasattr(layer, name))]
