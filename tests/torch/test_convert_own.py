@@ -119,8 +119,26 @@ def test_the_way_back_where_no_grid_is_mirrored():
     plain = desymmetrize(twin)
     assert type(plain[0]) is Scaled
     torch.testing.assert_close(plain(PICTURE), twin(PICTURE))
-    with pytest.raises(SymmetryError, match="'2', a Same with strides, has no ordinary form"):
-        desymmetrize(equivariant(network(Same), "h", example=PICTURE))
+
+
+@pytest.mark.parametrize(("conv", "sizes"), [(Standardised, (7, 9)), (Scaled, (7, 9)), (Same, (9, 7))])
+def test_the_way_back_with_strides_where_grids_agree(conv, sizes):
+    twin = equivariant(network(conv), "hv", example=PICTURE).eval()
+    told = []
+    plain = desymmetrize(twin, torch.randn(2, 3, *sizes), report=told.append)
+    assert [type(layer) for layer in plain] == [conv, nn.ReLU, conv, nn.ReLU, conv, nn.ReLU, nn.Conv2d]
+    assert told == ["Mirrored grids at '2' (1 modulo 2): right where sizes leave these remainders, as in the example."]
+    x = torch.randn(1, 3, sizes[0] + 4, sizes[1] + 2)
+    torch.testing.assert_close(plain(x), twin(x))
+    with pytest.raises(
+        SymmetryError,
+        match=rf"^model: '2', a {conv.__name__} with strides, has no ordinary form for pictures of \(8, 9\), which its "
+        "mirrors sample elsewhere. Expected sizes at which they do not. Pass an example of another size, or take the "
+        "layer out of the part that is converted.$",
+    ):
+        desymmetrize(twin, PICTURE)
+    with pytest.raises(SymmetryError, match=r"^example: None does not say for which sizes '2', which has a mirrored"):
+        desymmetrize(twin)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,21 @@
 """The way back: ordinary layers with the full weights, for tools that know nothing else."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import call
 from symmetric_layers.torch.convert.attention import OrbitMultiheadAttention, ordinary_attention
-from symmetric_layers.torch.convert.banks import NORMS, arguments
+from symmetric_layers.torch.convert.banks import NORMS
+from symmetric_layers.torch.convert.derived import derived, written_out
 from symmetric_layers.torch.convert.flat import FlatConv, as_linear
-from symmetric_layers.torch.convert.grids import Axis, around_zeros, axis_of, dense, lettered, placed
 from symmetric_layers.torch.convert.operators import is_lopsided_pad
-from symmetric_layers.torch.convert.own import OwnConv, as_it_was
-from symmetric_layers.torch.convert.padded import PADDED_BEFORE, SamePaddedConv2d
+from symmetric_layers.torch.convert.ordinary_conv import Sizes, ordinary_conv, remainders, shapes_seen
+from symmetric_layers.torch.convert.own import OwnConv, answers_alike, as_it_was
 from symmetric_layers.torch.convert.parts import PadAfter, SymmetricLinear, UpCat, spreads_of
 from symmetric_layers.torch.convert.pools import (
     ordinary_operator,
@@ -27,8 +27,11 @@ from symmetric_layers.torch.convert.surgery import (
     HOSTS,
     Numbers,
     Report,
+    computes_its_own,
     copy_of,
     exchange_modules,
+    hand_on_extras,
+    home_of,
     inherit,
     is_ours,
     no_module,
@@ -37,12 +40,12 @@ from symmetric_layers.torch.convert.surgery import (
 )  # fmt: skip
 from symmetric_layers.torch.invariant import OrbitLinear
 from symmetric_layers.torch.kernels import spread
-from symmetric_layers.torch.kernels.reference import both_sides
 from symmetric_layers.torch.mirrored import Mirrored
 from symmetric_layers.torch.pixels import OrbitPixelShuffle, OrbitPixelUnshuffle
 from symmetric_layers.torch.pool import OrbitPool
 
-Sizes = dict[int, set[tuple[int, ...]]]
+_MEANING = ("_job", "full_weight", "full_bias")
+_GATHERED = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def desymmetrize(
@@ -56,7 +59,8 @@ def desymmetrize(
     """Turns a model with symmetric layers back into one of ordinary layers: same answers, nothing of this package left.
 
     ONNX, TorchScript, TensorRT, fusion of convolution and batch norm, quantization: they all know `nn.Conv2d`. The
-    weights are written out in full, so trained further the model would lose its symmetry.
+    weights are written out in full, so trained further the model would lose its symmetry. So are those that layers of
+    this package make out of others (pruning, weight_norm, parametrizations), as they are in evaluation mode.
 
     Equivalent to: `nn.Conv2d` with `full_weight()` and `full_bias()`, and so on. A mirrored grid becomes a convolution
     with a kernel wider by what stride and size leave over, a mirrored pool a shift before the pool.
@@ -77,8 +81,8 @@ def desymmetrize(
         The ordinary model, in the same mode.
 
     Raises:
-        SymmetryError: for a model without such layers, for mirrored grids without an example, and for what has no
-            ordinary form at these sizes.
+        SymmetryError: for a model without such layers, for mirrored grids without an example, for what has no ordinary
+            form at these sizes, and for a class derived from this package's that computes something of its own.
 
     Example:
         >>> plain = desymmetrize(nn.Sequential(SymmetricConv2d(1, 4, 3, symmetry={'h': 4})))
@@ -97,8 +101,9 @@ def desymmetrize(
     numbers = Numbers()
     new: dict[int, nn.Module] = {}
     names: dict[int, str] = {}
+    twins: list[tuple[str, nn.Module]] = []
     for name, module in target.named_modules():
-        made = _ordinary(name, module, sizes, numbers, sized)
+        made = _ordinary(name, _as_it_computes(name, module, sizes, twins), sizes, numbers, sized)
         if isinstance(made, nn.Sequential):  # a pool behind a shift, which needs the type of what it shifts
             made = _like(model, made)
         if made is not None:
@@ -115,6 +120,7 @@ def desymmetrize(
     result = _without_ours(result, sizes)
     renew(optimizer, before, result)
     tell_of_hooks(result, names, report)
+    _tell_of_derived(dict.fromkeys(name for name, _ in twins), report)
     if sized and report is not None:
         report(f"Mirrored grids at {', '.join(sized)}: right where sizes leave these remainders, as in the example.")
     return result
@@ -154,20 +160,42 @@ def _sizes(model: nn.Module, example: Any) -> Sizes | None:
     return seen
 
 
+def _as_it_computes(name: str, module: nn.Module, sizes: Sizes | None, twins: list[tuple[str, nn.Module]]) -> nn.Module:
+    """A layer with what it computes with as its own numbers; twins are noted, by what was made out of other numbers."""
+    deep = isinstance(module, (OwnConv, OrbitMultiheadAttention))
+    layer = written_out(module, deep) if is_ours(module) else module
+    if layer is not module:
+        twins += [(found, layer) for found in derived(name, module, deep)]
+        if sizes is not None and id(module) in sizes:
+            sizes[id(layer)] = sizes[id(module)]
+    return layer
+
+
+def _tell_of_derived(names: Iterable[str], report: Report) -> None:
+    for name in names:
+        if report is not None:
+            report(f"{name!r} was made out of other numbers, and is written out as it is in evaluation mode.")
+
+
 def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, sized: list[str]) -> nn.Module | None:
     """The ordinary form of one module, or None where it may stay."""
-    if not is_ours(module):
+    home = home_of(module)
+    if home is None:
         return None
+    if computes_its_own(module, home, _MEANING):
+        raise SymmetryError(
+            f"model: {name!r} is a {type(module).__name__}, which computes something of its own. Expected a "
+            f"{home.__name__} that computes what the package's does. Exchange it yourself first, or take it out of the "
+            "part that is converted."
+        )
     if isinstance(module, OwnConv):
-        if module.is_strided:
-            raise _formless(name, f"a {type(module.conv).__name__} with strides")
-        return as_it_was(module, numbers)
+        return _own(name, module, sizes, numbers, sized)
     if isinstance(module, OrbitMultiheadAttention):
         return ordinary_attention(module, numbers)
     if isinstance(module, FlatConv):
         return as_linear(module, numbers)
     if isinstance(module, HOSTS):
-        return _conv(name, module, sizes, numbers, sized)
+        return ordinary_conv(name, module, sizes, numbers, sized)
     if isinstance(module, (OrbitLinear, SymmetricLinear)):
         return _linear(module, numbers)
     if isinstance(module, NORMS):
@@ -175,21 +203,36 @@ def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, siz
     if isinstance(module, Mirrored) and not isinstance(module.operator, PadAfter):
         made = ordinary_operator(module, None)
         if made is None:
-            shapes = _shapes(name, module, sizes)
+            shapes = shapes_seen(name, module, sizes)
             made = ordinary_operator(module, shapes)
             if not is_lopsided_pad(module.operator):
-                sized.append(f"{name!r} ({_remainders(module.operator, shapes)})")
+                sized.append(f"{name!r} ({remainders(module.operator, shapes)})")
         return made
     if isinstance(module, (OrbitPixelShuffle, OrbitPixelUnshuffle)):
-        return ordinary_pixels(module, _shapes(name, module, sizes, "a layer of pixels"))
+        return ordinary_pixels(module, shapes_seen(name, module, sizes, "a layer of pixels"))
     if isinstance(module, OrbitPool):
-        return ordinary_orbit_pool(module, _shapes(name, module, sizes, "an OrbitPool"))
+        return ordinary_orbit_pool(module, shapes_seen(name, module, sizes, "an OrbitPool"))
     if isinstance(module, UpCat) and module.is_pad:
-        _shapes(name, module, sizes)
+        shapes_seen(name, module, sizes)
         sized.append(f"{name!r} (as much padding as there)")
     elif not isinstance(module, (Mirrored, PadAfter, UpCat)):
         raise _formless(name, f"a {type(module).__name__}")
     return None
+
+
+def _own(name: str, layer: OwnConv, sizes: Sizes | None, numbers: Numbers, sized: list[str]) -> nn.Module:
+    made = as_it_was(layer, numbers)
+    if layer.is_strided:
+        shapes = shapes_seen(name, layer, sizes)
+        other = next((shape[2:] for shape in sorted(shapes) if not answers_alike(layer, made, shape)), None)
+        if other is not None:
+            raise SymmetryError(
+                f"model: {name!r}, a {type(made).__name__} with strides, has no ordinary form for pictures of {other}, "
+                "which its mirrors sample elsewhere. Expected sizes at which they do not. Pass an example of another "
+                "size, or take the layer out of the part that is converted."
+            )
+        sized.append(f"{name!r} ({remainders(layer.conv, shapes)})")
+    return made
 
 
 def _formless(name: str, sort: str) -> SymmetryError:
@@ -197,104 +240,6 @@ def _formless(name: str, sort: str) -> SymmetryError:
         f"model: {name!r}, {sort}, has no ordinary form. Expected convolutions, norms, pools and linear layers. Take "
         "it out of the part that is converted."
     )
-
-
-def _conv(name: str, layer: Any, sizes: Sizes | None, numbers: Numbers, sized: list[str]) -> nn.Module:
-    host = next(host for host in HOSTS if isinstance(layer, host))
-    padded = isinstance(layer, (SamePaddedConv2d, *PADDED_BEFORE))
-    shared = getattr(layer, "grid", "mirrored") == "shared" and not padded
-    axes = [] if shared else _geometry(name, layer, sizes)
-    arranged: Plan | None = getattr(layer, "plan", None)
-    with torch.no_grad():
-        weight = layer.full_weight()
-        bias = layer.full_bias() if arranged is not None else layer.bias
-        kernel, dilation, padding = list(layer.kernel_size), list(layer.dilation), []
-        for axis, found in enumerate(axes):
-            padding.append(found.padding)
-            if found.offsets != (0, 0):
-                weight = dense(weight, axis, dilation[axis])
-                weight = placed(weight, axis, found.offsets, arranged, LETTERS[len(axes) - 1 - axis], layer)
-                kernel[axis], dilation[axis] = weight.shape[2 + axis], 1
-            if isinstance(layer, PADDED_BEFORE) and layer.padded[axis] != (0, 0):  # zeros that the input goes on having
-                weight = dense(weight, axis, dilation[axis])
-                weight, padding[-1] = around_zeros(weight, axis, padding[-1], layer.padded[axis], layer.stride[axis])
-                kernel[axis], dilation[axis] = weight.shape[2 + axis], 1
-    if any(not found.lasting for found in axes):
-        sized.append(f"{name!r} ({_remainders(layer, _shapes(name, layer, sizes))})")
-    given = arguments(layer)
-    if axes:
-        given.update(kernel_size=tuple(kernel), dilation=tuple(dilation), padding=tuple(padding))
-    if axes and layer.transposed:
-        more = zip(axes, layer.output_padding, strict=True)
-        given["output_padding"] = tuple(0 if found.offsets != (0, 0) else size for found, size in more)
-    new = host(**given)
-    numbers.put(new, "weight", layer.weight, weight)
-    numbers.put(new, "bias", layer.bias, bias)
-    inherit(layer, new)
-    for extra in ("plan", "share_bias", "grid", "invariance", "padded"):
-        vars(new).pop(extra, None)
-    return new
-
-
-def _geometry(name: str, layer: Any, sizes: Sizes | None) -> list[Axis]:
-    """Where the grids of a layer lie, along every axis."""
-    rank = len(layer.kernel_size)
-    if layer.transposed:
-        letters = lettered(layer)
-        return [
-            Axis(int(p), (0, more if LETTERS[rank - 1 - axis] in letters else 0), True)
-            for axis, (p, more) in enumerate(zip(layer.padding, layer.output_padding, strict=True))
-        ]
-    padded = isinstance(layer, (SamePaddedConv2d, *PADDED_BEFORE))
-    around = layer.padded if isinstance(layer, PADDED_BEFORE) else ((0, 0),) * rank
-    pads = None if padded else both_sides(layer.padding, layer.kernel_size, layer.dilation)
-    unsized = pads is not None and all(stride == 1 for stride in layer.stride)
-    shapes = {(0,) * rank} if unsized else _shapes(name, layer, sizes)
-    found: list[list[Axis]] = []
-    for shape in shapes:
-        size = [n - low - high for n, (low, high) in zip(shape[-rank:], around, strict=True)]
-        here = layer.pads(size) if pads is None else pads
-        geometry = zip(size, here, layer.kernel_size, layer.stride, layer.dilation, strict=True)
-        rests = [0 if unsized else (n + b + a - d * (k - 1) - 1) % s for n, (b, a), k, s, d in geometry]
-        letters = lettered(layer)
-        row = [
-            axis_of(before, after, rest, LETTERS[rank - 1 - axis] in letters, unsized)
-            for axis, ((before, after), rest) in enumerate(zip(here, rests, strict=True))
-        ]
-        if row not in found:
-            found.append(row)
-    if len(found) > 1:
-        raise SymmetryError(
-            f"example: {name!r} sees pictures of sizes that leave different remainders. Expected one ordinary "
-            "convolution for all of them. Use an example of another size."
-        )
-    return found[0]
-
-
-def _remainders(layer: Any, shapes: set[tuple[int, ...]]) -> str:
-    """What the sizes of the pictures that a layer sees leave over of its stride, along every axis."""
-    shape = min(shapes)
-    rank = len(shape) - 2
-    stride: Any = getattr(layer, "stride", None) or getattr(layer, "kernel_size", 1)
-    strides = list(stride) if isinstance(stride, (tuple, list)) else [stride] * rank
-    texts = [f"{n % s} modulo {s}" for n, s in zip(shape[2:], strides, strict=True)]
-    return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
-
-
-def _shapes(
-    name: str, module: nn.Module, sizes: Sizes | None, what: str = "which has a mirrored grid"
-) -> set[tuple[int, ...]]:
-    if sizes is None:
-        raise SymmetryError(
-            f"example: None does not say for which sizes {name!r}, {what}, is to be written out. "
-            "Expected an input of the model. Pass one of the size that the result is for."
-        )
-    if id(module) not in sizes:
-        raise SymmetryError(
-            f"example: {name!r}, {what}, was not reached by it. Expected an input that reaches all "
-            "layers. Pass another one, or take the layer out of the model."
-        )
-    return sizes[id(module)]
 
 
 def _linear(layer: Any, numbers: Numbers) -> nn.Module:
@@ -319,13 +264,15 @@ def _norm(layer: Any, numbers: Numbers) -> nn.Module:
     for name, value in vars(layer).items():
         if name not in ("_parameters", "_buffers", "_modules", "plan", "data_format"):
             vars(new)[name] = value
-    for name, old in layer._parameters.items():
+    for name in ("weight", "bias"):
         new.register_parameter(name, None)
-        if old is not None:
-            numbers.put(new, name, old, _full(old, layer.plan))
-    for name, buffer in layer._buffers.items():
+        if getattr(layer, name) is not None:
+            numbers.put(new, name, getattr(layer, name), _full(getattr(layer, name), layer.plan))
+    for name in [name for name in _GATHERED if name in layer._buffers]:
+        buffer = layer._buffers[name]
         full = buffer if buffer is None or not buffer.dim() else _full(buffer, layer.plan).detach().clone()
         new.register_buffer(name, full, name not in layer._non_persistent_buffers_set)
+    hand_on_extras(layer, new)
     return new
 
 
@@ -342,7 +289,7 @@ def _without_ours(model: nn.Module, sizes: Sizes | None) -> nn.Module:
             nn.Module.__init__(block)
             back[id(module)] = block
             inherit(module, block)
-            vars(block).pop("host", None)
+            del vars(block)["host"], block._modules["fit"]
             block.is_pad, block.convs, block.upsample = module.is_pad, module.convs, module.upsample
             added = (sizes or {}).get(id(module.fit), set())
             for shape in sorted(added)[:1]:

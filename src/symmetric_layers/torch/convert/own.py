@@ -10,7 +10,7 @@ from torch.func import functional_call
 from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.convert.banks import Symmetry, own_filters, pick
-from symmetric_layers.torch.convert.surgery import Numbers
+from symmetric_layers.torch.convert.surgery import Numbers, copy_of
 from symmetric_layers.torch.kernels import expand_weight, spread
 from symmetric_layers.torch.kernels.channels import turned
 from symmetric_layers.torch.kernels.grid import alike
@@ -104,7 +104,7 @@ def own_conv(conv: Any, symmetry: Symmetry, in_symmetry: Symmetry, numbers: Numb
 
 
 def as_it_was(layer: OwnConv, numbers: Numbers) -> nn.Module:
-    """The way back, for layers without strides."""
+    """The way back, for layers whose mirrors see the grid that the others see, as all do that have no strides."""
     conv = _twin_of(layer.conv)
     with torch.no_grad():
         for name, values in layer.full().items():
@@ -113,6 +113,18 @@ def as_it_was(layer: OwnConv, numbers: Numbers) -> nn.Module:
             else:
                 numbers.put(conv, name, getattr(layer.conv, name), values)
     return conv
+
+
+def answers_alike(layer: OwnConv, plain: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether an ordinary layer answers pictures of some size as this one does: grids that differ differ in all."""
+    one, other = (copy_of(each).eval() for each in (layer, plain))
+    dtype, rank = layer.conv.weight.dtype, layer.plan.ndim
+    sizes = (1, *shape[1:]) if len(shape) == rank + 2 else shape
+    x = torch.randn(sizes, generator=torch.Generator().manual_seed(0)).to(layer.conv.weight)
+    with torch.no_grad():
+        expected, answer = one(x), other(x)
+    error = (expected - answer).abs().max()
+    return bool(error <= torch.finfo(dtype).eps ** 0.5 * expected.abs().max())
 
 
 def _twin_of(conv: Any) -> Any:

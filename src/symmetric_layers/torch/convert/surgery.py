@@ -1,6 +1,8 @@
 """Exchanging modules inside a model without losing anything: flags, hooks, shared modules, an optimizer."""
 
 import copy
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,12 +16,18 @@ Report = Callable[[str], Any] | None
 HOSTS: tuple[type[nn.Module], ...] = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )  # fmt: skip
-_OURS = "symmetric_layers."
+_OURS = "symmetric_layers.torch."
+_SAYING = ("__call__", "forward", "_conv_forward", "_check_input_dim")  # what says what a layer computes
+_ORDERS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """A deep copy, of models too that keep an answer with its history (which PyTorch refuses to copy)."""
+    """A deep copy, of models too that PyTorch refuses to copy: with an answer and its history, or with lazy buffers."""
     memo: dict[int, Any] = {}
+    lazy: Any = nn.UninitializedBuffer
+    for buffer in model.buffers():
+        if torch.nn.parameter.is_lazy(buffer):
+            memo[id(buffer)] = lazy(device=buffer.device, dtype=buffer.dtype)
     for module in model.modules():
         for value in vars(module).values():
             for tensor in _loose(value):
@@ -57,20 +65,28 @@ def _is_compiled(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule) or "_orig_mod" in module._modules
 
 
+def home_of(module: nn.Module) -> type[nn.Module] | None:
+    """The class of this package that a module is, or that its class is derived from; None for others."""
+    return next((cls for cls in type(module).__mro__ if cls.__module__.startswith(_OURS)), None)
+
+
 def is_ours(module: nn.Module) -> bool:
-    """Whether a module is one of this package."""
-    return type(module).__module__.startswith(_OURS)
+    """Whether a module is one of this package, by its class or one that this is derived from."""
+    return home_of(module) is not None
+
+
+def computes_its_own(module: nn.Module, host: type[nn.Module], more: tuple[str, ...] = ()) -> bool:
+    """Whether a module, or a class derived from its host, says otherwise than the host what is computed."""
+    names = (*_SAYING, *more)
+    own = any(getattr(type(module), name, None) is not getattr(host, name, None) for name in names)
+    return own or "forward" in vars(module)
 
 
 def host_of(module: nn.Module, hosts: Any = HOSTS) -> type[nn.Module] | None:
     """The class of `torch.nn` that says what a module computes; None where a class of its own says it."""
     for host in hosts:
-        if type(module) is host:
-            return host
-        if isinstance(module, host) and not is_ours(module):
-            methods = ("forward", "_conv_forward", "_check_input_dim")
-            own = any(getattr(type(module), name, None) is not getattr(host, name, None) for name in methods)
-            return None if own or parametrize.is_parametrized(module) else host
+        if type(module) is host or (isinstance(module, host) and not is_ours(module)):
+            return None if computes_its_own(module, host) or parametrize.is_parametrized(module) else host
     return None
 
 
@@ -102,18 +118,29 @@ def exchange_modules(model: nn.Module, exchanged: Mapping[int, nn.Module]) -> nn
 
 
 def inherit(old: nn.Module, new: nn.Module) -> None:
-    """Gives a module what its predecessor had beside its numbers: the mode, hooks, further attributes."""
+    """Gives a module what its predecessor had beside its own numbers: the mode, hooks, whatever else it was given."""
     new.train(old.training)
     for name, value in vars(old).items():
         if "_hook" in name or name not in vars(new):
             vars(new)[name] = value
+    hand_on_extras(old, new)
+
+
+def hand_on_extras(old: nn.Module, new: nn.Module) -> None:
+    """The same parameters, buffers and modules again that a module was given, and that the new one does not have."""
+    own = {*new._parameters, *new._buffers, *new._modules, "parametrizations"}
+    for table in ("_parameters", "_buffers", "_modules"):
+        given = vars(old)[table].items()
+        vars(new)[table].update({name: value for name, value in given if name not in own})
+    new._non_persistent_buffers_set |= old._non_persistent_buffers_set & (new._buffers.keys() - own)
 
 
 def hand_on_hooks(old: nn.Module, new: nn.Module) -> nn.Module:
-    """The same of hooks and the mode alone, for a module of another sort."""
+    """The same without further attributes, for a module of another sort."""
     for name, value in vars(old).items():
         if "_hook" in name:
             vars(new)[name] = value
+    hand_on_extras(old, new)
     return new.train(old.training)
 
 
@@ -131,6 +158,14 @@ def tell_of_hooks(model: nn.Module, names: Mapping[int, str], report: Report) ->
             report(f"{names[id(module)]!r}: {count} hook{'s' * (count > 1)} went to the new layer.")
 
 
+def order_of(tensor: Tensor) -> torch.memory_format:
+    """In which order numbers stand in memory: channels last, or as they happen to."""
+    order = _ORDERS.get(tensor.dim(), torch.preserve_format)
+    rows = [math.prod(tensor.shape[axis + 1 :]) for axis in range(tensor.dim())]  # as far apart as usual
+    last = tensor.dim() in _ORDERS and tensor.is_contiguous(memory_format=order) and list(tensor.stride()) != rows
+    return order if last else torch.preserve_format
+
+
 class Numbers:
     """Makes parameters out of others, once: layers that shared a parameter share the new one."""
 
@@ -145,7 +180,8 @@ class Numbers:
         key = (id(old), tuple(values.shape))
         if key not in self._made:
             self._alive.append(old)
-            self._made[key] = nn.Parameter(values.detach().clone(), old.requires_grad)
+            order = order_of(old) if values.dim() == old.dim() else torch.preserve_format
+            self._made[key] = nn.Parameter(values.detach().clone(memory_format=order), old.requires_grad)
         setattr(new, name, self._made[key])
 
 
@@ -161,14 +197,22 @@ def _outside(name: str) -> str:
     return f"{parent.removesuffix('conv').rstrip('.')}.{own}".lstrip(".")
 
 
+def _written_out(name: str) -> str:
+    """The name of the parameter that was made out of one of such a name."""
+    name = re.sub(r"parametrizations\.(\w+)\.original\d*$", r"\1", name)
+    return re.sub(r"_(orig|g|v)$", "", name)
+
+
 def renew(optimizer: Any, before: Mapping[str, Tensor], model: nn.Module) -> None:
     """Gives an optimizer the new model's parameters for those of the same names; what it knew of these is lost."""
     if optimizer is None:
         return
     after = dict(model.named_parameters(remove_duplicate=False))
-    new_of = {
-        id(old): after.get(name, after.get(_inside(name), after.get(_outside(name)))) for name, old in before.items()
-    }
+    new_of = {}
+    for name, old in before.items():
+        plain = _written_out(name)
+        names = (name, _inside(name), _outside(name), plain, _outside(plain))
+        new_of[id(old)] = next((after[one] for one in names if one in after), None)
     placed: set[int] = set()
     for group in optimizer.param_groups:
         parameters = []
