@@ -111,3 +111,48 @@ def test_heads_that_are_torn_apart_and_plain_ends_are_refused():
 
     with pytest.raises(SymmetryError, match="'attention', a MultiheadAttention, attends to orbits and gives plain"):
         equivariant(Ends(nn.MultiheadAttention(16, 2, batch_first=True)), "h", example=PICTURE)
+
+
+class Told(Hybrid):
+    """Positions attend to words, which no mirror knows."""
+
+    def __init__(self, attention, features=12):
+        super().__init__(attention)
+        self.words = nn.Linear(5, features)
+
+    def forward(self, x, words):
+        tokens = torch.relu(self.stem(x)).flatten(2).mT
+        return self.head(self.answer(tokens, words).mean(1))
+
+    def answer(self, tokens, words):
+        if isinstance(self.attention, nn.TransformerDecoderLayer):
+            return self.attention(tokens, words)
+        return tokens + self.attention(tokens, words, words)[0]
+
+
+TOLD = {
+    "as many": (lambda: nn.MultiheadAttention(16, 2, batch_first=True), 16),
+    "other sizes": (lambda: nn.MultiheadAttention(16, 4, batch_first=True, kdim=12, vdim=12, add_bias_kv=True), 12),
+    "decoder": (lambda: nn.TransformerDecoderLayer(16, 4, 32, batch_first=True), 16),
+}
+
+
+@pytest.mark.parametrize("axes", ["h", "hv"])
+@pytest.mark.parametrize("name", TOLD)
+def test_positions_may_attend_to_words(name, axes):
+    build, features = TOLD[name]
+    model, x = Told(build()), (PICTURE, torch.randn(2, 7, features))
+    twin = equivariant(model, axes, example=x)
+    assert twin.state_dict().keys() == model.state_dict().keys()
+    for training in (True, False):
+        probe = copy.deepcopy(twin).double().train(training)
+        found = equivariance_error(probe, tuple(one.double() for one in x), axes)
+        assert max(row.relative for row in found) < 1e-12
+    plain = desymmetrize(twin.eval(), x)
+    torch.testing.assert_close(plain(*x), twin(*x), rtol=1e-4, atol=1e-5)
+    attention = plain.attention if name != "decoder" else plain.attention.multihead_attn
+    assert type(attention) is nn.MultiheadAttention
+    again = equivariant(model, axes, example=x).eval()
+    again.load_state_dict(twin.state_dict())
+    torch.testing.assert_close(again(*x), twin(*x))
+    assert equivariant(model, axes, example=x, width=2).attention is not None

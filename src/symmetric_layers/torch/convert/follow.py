@@ -131,8 +131,10 @@ class Follower(Notes, TorchFunctionMode):
                 given = given[: 3 if isinstance(module, nn.MultiheadAttention) else 1]
                 for one in given[1:]:
                     self._join_orbits(given[0], one)
-                for one in given:
+                for place, one in enumerate(given):
                     self._meet(name, module, one)
+                    if place:
+                        self.keys.setdefault(name, []).append(self.reads[name].pop())
 
         return before
 

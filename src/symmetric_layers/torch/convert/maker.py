@@ -125,16 +125,18 @@ class Maker:
             self.unreached.append(name)
             return None
         plain = self.is_plain(self._follower.writes[name])
-        if state and plain:
+        told = {self.is_plain(source) for source in self._follower.keys[name]}  # of keys and values: whether they are
+        if state and plain and told == {True}:
             return None
-        if state or plain or not old._qkv_same_embed_dim or type(old) is not nn.MultiheadAttention:
+        alike = old._qkv_same_embed_dim or told == {True}
+        if state or plain or len(told) > 1 or not alike or type(old) is not nn.MultiheadAttention:
             raise SymmetryError(
                 f"model: {name!r}, a {type(old).__name__}, attends to orbits and gives plain features, or the reverse, "
-                "or has keys of another size. Expected queries, keys, values and answers that are orbits, as many. Put "
-                "linear layers before and behind it, or keep that part ordinary with keep."
+                "or has keys of another size. Expected queries and answers that are orbits, and keys and values that "
+                "are as many, or plain. Put linear layers before and behind it, or keep that part ordinary with keep."
             )
         self.whole(name, old.embed_dim, old.num_heads)  # heads of whole orbits
-        return orbit_attention(old, self._orbits(old.embed_dim), self.numbers, self._start)
+        return orbit_attention(old, self._orbits(old.embed_dim), told == {True}, self.numbers, self._start)
 
     def _pixels(self, name: str, old: Any) -> nn.Module | None:
         """Channels that become pixels, or the reverse: those with the pixels may be plain."""

@@ -17,6 +17,7 @@ class Notes:
         super().__init__()
         self.sets = Sets()
         self.reads: dict[str, list[int]] = {}  # by module: the sets of channels that it met
+        self.keys: dict[str, list[int]] = {}  # by attention: the sets of its keys and values
         self.writes: dict[str, int] = {}  # by convolution or linear layer: the set that it makes
         self.answers: dict[str, int] = {}  # by any other module: the set of its answer
         self.parameters: dict[tuple[str, str], tuple[int, int]] = {}  # outside layers: set, axis

@@ -54,9 +54,7 @@ class SymmetricLinear(nn.Linear):
 
     def expanded(self, stored: Tensor) -> Tensor:
         """The same of other rows that are stored like its own."""
-        if self.plan is None:
-            return stored
-        return expand_weight(stored[(...,) + (None,) * self.plan.ndim], self.plan).flatten(1)
+        return stored if self.plan is None else rows(stored, self.plan)
 
     def full_bias(self) -> Tensor | None:
         """One bias per feature."""
@@ -65,6 +63,11 @@ class SymmetricLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Weighs `(..., in_features)`."""
         return F.linear(input, self.full_weight(), self.full_bias())
+
+
+def rows(stored: Tensor, arranged: Plan) -> Tensor:
+    """All rows of a linear layer, from those that are stored."""
+    return expand_weight(stored[(...,) + (None,) * arranged.ndim], arranged).flatten(1)
 
 
 class Spread:
