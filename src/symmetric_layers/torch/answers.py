@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, axes
 from symmetric_layers.orbits import Plan, plan
+from symmetric_layers.torch.doubles import Doubles, in_doubles
 
 Tree = Any  # a tensor, or a mapping, sequence or dataclass of trees
 
@@ -102,6 +103,11 @@ def mirrored(x: Tree, rank: int, letter: str, symmetry: Mapping[str, int | str] 
     return mapped(x, change)
 
 
+def pictures(x: Tree, rank: int) -> list[Tensor]:
+    """The inputs that are pictures: those with as many axes as any."""
+    return [tensor for _, tensor in tensors(x) if tensor.dim() == rank + 2]
+
+
 def bank(symmetry: Mapping[str, int | str], channels: int) -> Plan:
     """The plan of so many channels, in any dimension."""
     return plan(symmetry, channels, len(LETTERS))
@@ -158,11 +164,12 @@ class _Still(TorchFunctionMode):
 
 
 @contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
-    """Puts buffers and random numbers back afterwards, and holds dropout and noise still."""
+def undisturbed(model: Any, x: Tree = ()) -> Iterator[None]:
+    """Puts buffers and random numbers back afterwards, holds dropout and noise still, and leaves doubles doubles."""
+    precision = Doubles() if in_doubles(model, [tensor for _, tensor in tensors(x)]) else nullcontext()
     buffers = list(model.named_buffers()) if isinstance(model, nn.Module) else []
     before = [buffer.detach().clone() for _, buffer in buffers]
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), _Still():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _Still(), precision:
         try:
             yield
         finally:

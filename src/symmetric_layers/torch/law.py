@@ -1,31 +1,30 @@
 """The law, measured: how far a network is from mirroring its answer with its picture, and where it breaks."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from symmetric_layers.errors import SymmetryError, whole_number
-from symmetric_layers.letters import axes as positions
 from symmetric_layers.letters import canonical_kind
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import (
     Tree,
     answered,
-    bank,
     call_alike,
-    difference,
-    exchanged,
     mirrored,
+    pictures,
     tensors,
     undisturbed,
     usual_tolerance,
 )  # fmt: skip
+from symmetric_layers.torch.deviation import deviation
 from symmetric_layers.torch.invariant import OrbitLinear
 from symmetric_layers.torch.mirrored import Mirrored
 from symmetric_layers.torch.pool import OrbitPool
-from symmetric_layers.torch.watch import watch
+from symmetric_layers.torch.tokens import Tokens
+from symmetric_layers.torch.watch import map_sizes, watch
 
 
 class Deviation(NamedTuple):
@@ -113,9 +112,10 @@ def equivariance_error(
 ) -> list[Deviation]:
     """Measures how far a network is from the law: mirrored picture, mirrored answer.
 
-    Outputs that are maps are mirrored, vectors and classes are compared as they are. Dropout is held still, noise that
-    the network draws is one number everywhere, and running statistics are put back, so that the network is the same
-    afterwards, in training mode too.
+    Outputs that are maps are mirrored, vectors and classes are compared as they are. Tokens `(N, positions, C)` are
+    mirrored as the map that they were, with class tokens or without. Dropout is held still, noise that the network
+    draws is one number everywhere, and running statistics are put back, so that the network is the same afterwards, in
+    training mode too. A network of doubles is measured in doubles, where it casts to single precision, too.
 
     Equivalent to: `(model(x.flip(-1)) - model(x).flip(-1)).abs().max()` for `'h'` and one map.
 
@@ -158,11 +158,12 @@ def compared(
     rank, letters = _letters(x, axes, vectors)
     arrangement = in_symmetry or own_in
     outputs = symmetry or own_out
-    with undisturbed(model):
+    with undisturbed(model, x):
         straight = answered(call_alike(model, x))
+    tokens = cache(lambda: Tokens(pictures(x, rank), map_sizes(model, x, rank)))  # one more run, for those that need it
     found = []
     for letter in letters:
-        with undisturbed(model):  # again from the same statistics
+        with undisturbed(model, x):  # again from the same statistics
             seen = answered(call_alike(model, mirrored(x, rank, letter, arrangement)))
         if straight.keys() != seen.keys():
             raise SymmetryError(
@@ -172,7 +173,7 @@ def compared(
             )
         for name in straight:
             known = outputs if arranged(name) else None
-            absolute, relative = _deviation(straight[name], seen[name], rank, letter, known)
+            absolute, relative = deviation(straight[name], seen[name], rank, letter, known, tokens)
             found.append(Deviation(letter, name, absolute, relative))
     return straight, found
 
@@ -235,32 +236,6 @@ def where_it_breaks(model: nn.Module, x: Tree, axes: str) -> Breakages:
     own_in, _, vectors = _arrangement(model)
     rank, letters = _letters(x, axes, vectors)
     return Breakages(Breakage(*row) for row in watch(model, x, letters, rank, own_in))
-
-
-def _deviation(
-    straight: Tensor, seen: Tensor, rank: int, letter: str, symmetry: Mapping[str, int | str] | None
-) -> tuple[float, float]:
-    expected = straight
-    if symmetry:
-        arrangement = bank(symmetry, straight.shape[1])
-        known = [i for i, kind in enumerate(_kinds(arrangement)) if letter in kind]
-        chosen = torch.tensor(known, dtype=torch.long, device=straight.device)
-        expected = exchanged(straight, arrangement, letter, 1).index_select(1, chosen)
-        seen = seen.index_select(1, chosen)
-    maps = rank and straight.dim() > rank
-    as_map = difference(expected.flip(positions(letter)), seen) if maps else None
-    if as_map and straight.dim() >= rank + 2:
-        return as_map
-    as_vector = difference(expected, seen)  # with one axis less it may be either: (N, L) a map, (N, classes) a vector
-    return min(as_map, as_vector) if as_map else as_vector
-
-
-def _kinds(arrangement: Plan) -> list[str]:
-    kinds = [""] * arrangement.filters
-    for orbit in arrangement.orbits:
-        for member in orbit.members:
-            kinds[member] = orbit.kind
-    return kinds
 
 
 def _arrangement(model: Any) -> tuple[dict | None, dict | None, bool]:

@@ -15,11 +15,13 @@ from symmetric_layers.torch.answers import (
     difference,
     exchanged,
     mirrored,
+    pictures,
     tensors,
     undisturbed,
     usual_tolerance,
 )  # fmt: skip
 from symmetric_layers.torch.mirrored import Mirrored
+from symmetric_layers.torch.tokens import Tokens, same_numbers
 
 _SIZED = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
@@ -44,9 +46,8 @@ def watch(
     """The rows of the table: module, class, absolute and relative deviation, reason; the offender first."""
     straight = _record(model, x)
     arrangements = _arrangements(model)
-    maps = {
-        value[0].numel(): value.shape[1:] for event in straight for value in event.values if value.dim() == rank + 2
-    }
+    maps = {value[0].numel(): value.shape[1:] for value in _maps(straight, rank)}
+    tokens = Tokens(pictures(x, rank), (tuple(value.shape[2:]) for value in _maps(straight, rank)))
     for letter in letters:
         seen = _record(model, mirrored(x, rank, letter, symmetry))
         for event, other in zip(straight, seen, strict=False):
@@ -55,6 +56,9 @@ def watch(
                 if relative > 0 and value.dim() == 2 and value.shape[1] in maps and value.shape == answer.shape:
                     one, two = (line.unflatten(1, maps[value.shape[1]]) for line in (value, answer))
                     absolute, relative = min((absolute, relative), _explained(one, two, rank, letter, arrangements))
+                if rank and relative > usual_tolerance(value):
+                    laid_out = _as_tokens(value, answer, tokens, letter, arrangements)
+                    absolute, relative = laid_out or (absolute, relative)
                 if relative > event.relative:
                     event.absolute, event.relative, event.axis = absolute, relative, letter
     modules = dict(model.named_modules())
@@ -73,6 +77,16 @@ def watch(
         rows.pop(name, None)
         yield name, sort, first.absolute, first.relative, reason
     yield from rows.values()
+
+
+def map_sizes(model: Any, x: Tree, rank: int) -> list[tuple[int, ...]]:
+    """The positions of all maps that modules are given or answer, in the order in which they are seen."""
+    events = _record(model, x) if isinstance(model, nn.Module) else []
+    return [tuple(value.shape[2:]) for value in _maps(events, rank)]
+
+
+def _maps(events: list[_Event], rank: int) -> list[Tensor]:
+    return [value for event in events for value in event.values if value.dim() == rank + 2]
 
 
 def _record(model: nn.Module, x: Tree) -> list[_Event]:
@@ -102,7 +116,7 @@ def _record(model: nn.Module, x: Tree) -> list[_Event]:
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(module.register_forward_hook(after))
     try:
-        with undisturbed(model):
+        with undisturbed(model, x):
             answered(call_alike(model, x))
     finally:
         for handle in handles:
@@ -136,6 +150,21 @@ def _explained(
         for arrangement in _fitting(arrangements, value.shape[channels]) if best[1] > 0 else ():
             best = min(best, difference(exchanged(picture, arrangement, letter, channels), answer))
     return best
+
+
+def _as_tokens(
+    value: Tensor, answer: Tensor, tokens: Tokens, letter: str, arrangements: list[dict[str, Any]]
+) -> tuple[float, float] | None:
+    """The same where positions lie in a row, as in transformers; None where that explains nothing."""
+    if same_numbers(value, answer):
+        for picture, channels in tokens.seen(value, letter):
+            best = difference(picture, answer)
+            for place in channels:
+                for arrangement in _fitting(arrangements, value.shape[place]):
+                    best = min(best, difference(exchanged(picture, arrangement, letter, place), answer))
+            if best[1] <= usual_tolerance(value):
+                return best
+    return None
 
 
 def _readings(value: Tensor, rank: int, letter: str) -> Iterator[tuple[int, tuple[int, ...]]]:
