@@ -317,10 +317,10 @@ REFUSED = [
         layers.Conv2D(4, 3))(layers.Conv2D(4, 3)(x)))), "has weights for orbits of channels, and no form"),
     ("concatenated", lambda x: layers.Conv2D(2, 1)(layers.Concatenate()([x, layers.Conv2D(
         4, 3, padding="same")(x)])), "concatenates an input of the model with channels of layers"),
-    ("multiplier", lambda x: layers.Conv2D(2, 1)(layers.DepthwiseConv2D(3, depth_multiplier=2)(layers.Conv2D(
-        4, 3)(x))), "makes 2 channels of each one"),
-    ("depthwise", lambda x: layers.Conv2D(2, 1)(layers.Conv2D(4, 1)(layers.DepthwiseConv2D(3)(x))),
-     "reads a picture channel by channel"),
+    ("multiplier", lambda x: layers.DepthwiseConv2D(3, depth_multiplier=2)(layers.Conv2D(4, 3)(x)),
+     "reads orbits channel by channel, and makes ordinary channels"),
+    ("depthwise", lambda x: layers.Conv2D(2, 1)(layers.DepthwiseConv2D(3, depth_multiplier=3)(x)),
+     "has 9 output channels in 3 groups"),
     ("torn groups", lambda x: layers.Conv2D(2, 1)(layers.GroupNormalization(2)(layers.Conv2D(6, 3)(x))),
      "are torn apart by the exchange"),
     ("norms of positions", lambda x: layers.Conv2D(2, 1)(layers.LayerNormalization(axis=[1, 2, 3])(

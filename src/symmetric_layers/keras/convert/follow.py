@@ -16,6 +16,7 @@ from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.convert.attend import Attending
 from symmetric_layers.keras.convert.kinds import (
     ATTENDS,
+    DEPTHWISE,
     GLOBAL_POOLS,
     KNOWN,
     LOOKS_UP,
@@ -57,6 +58,7 @@ class Follower(Attending):
         self._answers: dict[str, tuple[Mark, int]] = {}  # by the name of a layer: and how many axes the answer has
         self.vectors: set[int] = set()  # layers of somebody's own whose weights are numbers for each channel
         self.entries: dict[int, list[tuple[int, int | None]]] = {}  # by model inside: its inputs' sets and axes
+        self.maps: set[int] = set()  # layers that read maps, and not words beside them
         self.flats: dict[int, Flat] = {}  # by dense layer: the map that it reads flattened
         self._flats: dict[int, Flat] = {}  # by tensor
         self.pads = Pads()
@@ -243,6 +245,10 @@ class Follower(Attending):
             self._faults.append((mark.source, strange(name, layer)))
         self.reads.setdefault(id(layer), []).append(mark.source)
         self.stops.meet(layer, tensor)
+        if len(tensor.shape) == self.positions + 2:
+            self.maps.add(id(layer))
+        if kind_of(layer, DEPTHWISE) and layer.depth_multiplier > 1:
+            self.writes.setdefault(id(layer), self.sets.new())
         if isinstance(layer, WEIGHS) and id(layer) not in self.writes:
             self.writes[id(layer)] = self.sets.new()
             if not kind_of(layer, KNOWN):

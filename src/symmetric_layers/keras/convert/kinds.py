@@ -12,7 +12,11 @@ CONVS: tuple[type, ...] = (
 DEPTHWISE: tuple[type, ...] = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 SEPARABLE: tuple[type, ...] = (layers.SeparableConv1D, layers.SeparableConv2D)
 NORMS: tuple[type, ...] = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization)
-SEES: tuple[type, ...] = (*CONVS, *SEPARABLE)  # layers that make channels of what they see around a position
+SEES: tuple[type, ...] = (
+    *CONVS,
+    *DEPTHWISE,
+    *SEPARABLE,
+)  # layers that see around a position
 WEIGHS: tuple[type, ...] = (*CONVS, *SEPARABLE, layers.Dense)  # layers that make channels of their own
 
 PADS: tuple[type, ...] = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.keras.channels import expand_bias, spread
@@ -18,6 +18,7 @@ from symmetric_layers.keras.convert.looked_up import OrbitEmbedding
 from symmetric_layers.keras.convert.made import Made, around, copied, made_of
 from symmetric_layers.keras.convert.parts import OrbitPReLU, OrbitShared, SymmetricDense
 from symmetric_layers.keras.convert.rebuild import rebuilt
+from symmetric_layers.keras.convert.repeats import RepeatOrbits
 from symmetric_layers.keras.convert.walk import article, is_ours, layers_of, no_network
 from symmetric_layers.keras.grid import is_lopsided
 from symmetric_layers.keras.invariant import OrbitDense
@@ -104,6 +105,8 @@ def _ordinary(name: str, layer: Any, shape: Any) -> Made:
         return ordinary_attention(layer)
     if isinstance(layer, OrbitEmbedding):
         return _host(layer, {"embeddings": lambda kept: layer.full_embeddings()})
+    if isinstance(layer, RepeatOrbits):
+        return _repeat(layer, len(shape) - 2)
     if isinstance(layer, OrbitPReLU):
         return _host(layer, {"alpha": lambda kept: spread(kept, layer.plan, layer._axis - 1)})
     if isinstance(layer, OrbitShared):
@@ -130,6 +133,15 @@ def _host(layer: Any, full: dict[str, Callable[[Any], Any]]) -> Made:
                 getattr(new, name).assign(written(kept))
 
     return new, fill
+
+
+def _repeat(layer: RepeatOrbits, rank: int) -> Made:
+    """Channels that stand several times: what a pointwise convolution of zeros and ones gives."""
+    numbers, channels = layer.numbers(), layer.plan.filters
+    more = {"data_format": layer.data_format, "dtype": layer.dtype_policy, "trainable": False}
+    new = getattr(layers, f"Conv{rank}D")(len(numbers), 1, use_bias=False, name=layer.name, **more)
+    ones = [[float(number == channel) for number in numbers] for channel in range(channels)]
+    return new, lambda: new.kernel.assign(ops.reshape(ops.convert_to_tensor(ones), new.kernel.shape))
 
 
 def _shared(layer: Any) -> Made:

@@ -51,3 +51,12 @@ def several(name: str, shape: Any) -> SymmetryError:
         f"model: {name!r} answers features of shape {tuple(shape)}. Expected one axis of features. Give it a whole "
         "number for output_shape and a Reshape behind it, or keep that part ordinary with keep."
     )
+
+
+def leads_nowhere(name: str, layer: Any) -> SymmetryError:
+    """For a depthwise layer out of the orbits: each channel by itself is no answer that mirrors."""
+    return SymmetryError(
+        f"model: {name!r}, {article(layer)}, reads orbits channel by channel, and makes ordinary channels. Expected "
+        "orbits there, or a convolution that reads all of each. Put a Conv of kernel size 1 behind it, or keep that "
+        "part ordinary with keep."
+    )

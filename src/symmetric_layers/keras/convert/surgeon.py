@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from symmetric_layers.errors import SymmetryError
-from symmetric_layers.keras.convert.alone import depthwise, separable
+from symmetric_layers.keras.convert.alone import depthwise, lifting, own_mirror, separable
 from symmetric_layers.keras.convert.attention import attention, units_of
 from symmetric_layers.keras.convert.einsum import einsum_dense
 from symmetric_layers.keras.convert.follow import Follower
@@ -41,8 +41,9 @@ from symmetric_layers.keras.convert.made import (
     shared,
 )
 from symmetric_layers.keras.convert.multiply import Sums
-from symmetric_layers.keras.convert.walk import article, inputs_of, unreadable
-from symmetric_layers.letters import orbit_size
+from symmetric_layers.keras.convert.sentences import leads_nowhere
+from symmetric_layers.keras.convert.walk import inputs_of, unreadable
+from symmetric_layers.letters import LETTERS, orbit_size
 from symmetric_layers.start import Start
 
 
@@ -88,6 +89,8 @@ class Surgeon:
             if key not in self._follower.kept and not self._follower.answers_plain(layer):
                 alone = is_depthwise(layer) and not self._follower.is_plain(layer)
                 groups = 1 if alone else getattr(layer, "groups", 1)
+                if kind_of(layer, DEPTHWISE) and self._follower.is_plain(layer):
+                    groups = layer.kernel.shape[-2]
                 counts += [made // groups for made in made_by(layer, self._follower.letters.get(key, ""))]
         return math.gcd(*counts) or 1
 
@@ -102,12 +105,11 @@ class Surgeon:
         if kind_of(layer, (keras.layers.Reshape,)):
             return self._reshaped(name, layer)
         if self._follower.is_plain(layer):
-            if kind_of(layer, DEPTHWISE):
-                self._refuse_pictures(name, layer)
-            return None
+            return self._alone(name, layer) if kind_of(layer, DEPTHWISE) else None
         if kind_of(layer, DEPTHWISE):
-            whole = self._through(name, layer)
-            return depthwise(layer, Orbits(whole, whole), self._start, self._follower.pads.before.get(id(layer)))
+            if not self._makes_orbits(layer):
+                raise leads_nowhere(name, layer)
+            return depthwise(layer, {self._kind: "100%"}, self._start, self._follower.pads.before.get(id(layer)))
         if kind_of(layer, NORMS):
             return orbit_norm(layer, {self._kind: "100%"}, self._start)
         if kind_of(layer, (keras.layers.PReLU,)):
@@ -136,18 +138,20 @@ class Surgeon:
         unreadable(name, layer)
         plain, answers = self._follower.is_plain(layer), self._follower.answers_plain(layer)
         whole = {self._kind: "100%"}
-        if plain and (kind_of(layer, SEPARABLE) or (answers and kind_of(layer, CONVS))):
+        if plain and answers and kind_of(layer, CONVS):
             self._refuse_pictures(name, layer)
             return None
         if kind_of(layer, SEPARABLE):
-            reads = self._through(name, layer)
+            if plain and answers and self._stays(layer):
+                return None
 
             def out(second: Any) -> Made:
                 if answers:
-                    return invariant_conv(second, reads, self._start)
+                    return invariant_conv(second, whole, self._start)
                 return conv(second, self._orbits(name, layer, whole), "mirrored", self._start)
 
-            return separable(layer, reads, out, self._start, self._follower.pads.before.get(id(layer)))
+            pad = self._follower.pads.before.get(id(layer))
+            return separable(layer, None if plain else whole, whole, out, self._start, pad)
         if kind_of(layer, (keras.layers.Dense,)):
             if plain and answers:
                 return None
@@ -168,19 +172,32 @@ class Surgeon:
         if self._hybrid:
             return
         follower = self._follower
-        if kind_of(layer, CONVS):
-            reason = follower.stops.reason(name, layer, follower.sets, follower.writes[id(layer)])
-            between = (
-                "a picture and gives an answer" if follower.reads_picture(layer) else "ordinary channels and makes such"
-            )
-            raise reason or SymmetryError(
-                f"model: {name!r} reads {between}, with no orbits between. Expected two layers at "
-                "least, one into orbits and one out of them. Add one, or keep it ordinary with keep."
-            )
-        raise SymmetryError(
-            f"model: {name!r}, {article(layer)}, reads a picture channel by channel. Expected an ordinary "
-            "convolution there. Use one, or keep that part ordinary with keep."
+        reason = follower.stops.reason(name, layer, follower.sets, follower.writes[id(layer)])
+        between = (
+            "a picture and gives an answer" if follower.reads_picture(layer) else "ordinary channels and makes such"
         )
+        raise reason or SymmetryError(
+            f"model: {name!r} reads {between}, with no orbits between. Expected two layers at "
+            "least, one into orbits and one out of them. Add one, or keep it ordinary with keep."
+        )
+
+    def _alone(self, name: str, layer: Any) -> Made | None:
+        """A depthwise convolution that reads ordinary channels."""
+        if self._makes_orbits(layer) and id(layer) in self._follower.writes:
+            channels, times = layer.kernel.shape[-2:]
+            self._whole(name, channels * times, channels)
+            pad = self._follower.pads.before.get(id(layer))
+            return lifting(layer, {self._kind: "100%"}, self._start, pad)
+        letters = "".join(letter for letter in self._kind if letter in LETTERS[: len(layer.kernel_size)])
+        return own_mirror(layer, letters) if letters and not self._stays(layer) else None
+
+    def _makes_orbits(self, layer: Any) -> bool:
+        """Whether a depthwise convolution makes orbits; one channel of each is what that is."""
+        return id(layer) not in self._follower.writes or not self._follower.answers_plain(layer)
+
+    def _stays(self, layer: Any) -> bool:
+        """Whether a layer between ordinary channels stays as it is: beside what is kept, and on words."""
+        return self._hybrid or id(layer) not in self._follower.maps
 
     def _refuse_torn(self, name: str, layer: Any, answers: bool) -> None:
         """Refuses groups of input channels that hold parts of orbits; mirrors of single channels know each other."""
@@ -198,9 +215,10 @@ class Surgeon:
     def _pads(self, reader: int) -> bool:
         """Whether the convolution of this id can do the padding before it by itself."""
         _, layer = self._follower.layers[reader]
-        if kind_of(layer, CONVS):
-            return not self._follower.answers_plain(layer)
-        return not self._follower.is_plain(layer)
+        if not self._follower.is_plain(layer):
+            return not (kind_of(layer, CONVS) and self._follower.answers_plain(layer))
+        made = id(layer) in self._follower.writes and not self._follower.answers_plain(layer)
+        return made or (kind_of(layer, SEPARABLE) and not self._stays(layer))
 
     def _orbits(self, name: str, layer: Any, inputs: Any) -> Orbits:
         groups = getattr(layer, "groups", 1)
@@ -209,15 +227,6 @@ class Surgeon:
 
     def _whole(self, name: str, channels: int, groups: int = 1) -> dict[str, int]:
         return self._start.whole(name, channels, self._kind, groups)
-
-    def _through(self, name: str, layer: Any) -> dict[str, str]:
-        """How the channels of a depthwise convolution are arranged, before and after."""
-        if layer.depth_multiplier != 1:
-            raise SymmetryError(
-                f"model: {name!r} makes {layer.depth_multiplier} channels of each one. Expected depth_multiplier=1. "
-                "Use that, or keep that part ordinary with keep."
-            )
-        return {self._kind: "100%"}
 
     def _reshaped(self, name: str, layer: Any) -> Made | None:
         """A layer that gives channels new places says how many there are."""
@@ -246,5 +255,7 @@ def made_by(layer: Any, letters: str) -> list[int]:
         return [layer.key_dim, layer.value_dim, *units_of(layer)]
     if kind_of(layer, SUMS):
         return [layer.partial_output_shape[Sums.of(layer.equation, letters).made]]
+    if kind_of(layer, DEPTHWISE):
+        return [int(layer.kernel.shape[-2] * layer.depth_multiplier)]
     names = ("units", "output_dim", "filters")
     return [next(getattr(layer, name) for name in names if hasattr(layer, name))]
