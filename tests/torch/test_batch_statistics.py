@@ -163,7 +163,7 @@ def test_one_value_per_channel_is_refused_by_the_host():
 
 def test_statistics_of_several_processes_are_not_joined_here(x, request, monkeypatch):
     symmetry = SYMMETRIES[request.node.callspec.params["x"]]
-    monkeypatch.setattr("symmetric_layers.torch.norm.normalise", None)
+    monkeypatch.setattr("symmetric_layers.torch.norm.way_for", None)
     assert OrbitSyncBatchNorm(x.shape[1], symmetry=symmetry)(last(x)).shape == x.shape
 
 

@@ -100,6 +100,13 @@ def may_stay(x: Tensor, known: _Known) -> bool:
     return last and x.numel() > x.shape[1]
 
 
+def way_for(x: Tensor, known: _Known) -> Callable[..., Tensor] | None:
+    """What normalises such pictures otherwise than by moving orbits; None where these are moved."""
+    if may_stay(x, known):
+        return normalise
+    return normalise_open if is_left_open(x) else None
+
+
 class _Arranged(NamedTuple):
     """How a plan's channels are arranged, as tensors.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.compiler import is_compiling
+from torch.fx import Proxy
 
 from symmetric_layers.errors import one_of, yes_or_no
 from symmetric_layers.orbits import Plan, plan
@@ -21,9 +22,11 @@ from symmetric_layers.torch.kernels import (
     expand_bias,
     expand_weight,
     explain,
-    least_sizes,
+    output_padding_for,
+    per_axis,
     recall,
 )
+from symmetric_layers.torch.leaves import noted
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd as _Host
@@ -31,14 +34,6 @@ else:
     _Host = nn.Module
 
 _Sizes = int | Sequence[int]
-
-
-_PER_AXIS = {"stride", "padding", "dilation", "output_padding"}
-
-
-def per_axis(name: str, value: Any, rank: int) -> Any:
-    """What a convolution keeps under a name: a whole number for every axis, where one number is said for all."""
-    return (value,) * rank if name in _PER_AXIS and isinstance(value, int) else value
 
 
 class _Symmetric(_Host):
@@ -171,6 +166,8 @@ class _SymmetricConv(_Symmetric):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves `(N, in_channels, *positions)`, or one picture without N, as the host's layer does."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         if is_compiling():  # compilers keep notes of their own
             return answer(self._job(input), self._algorithm)[0]
         stored = self._parameters
@@ -244,6 +241,8 @@ class _SymmetricConvTranspose(_Symmetric):
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Spreads `(N, in_channels, *positions)` out as the host's layer does, to `output_size` where one is given."""
+        if isinstance(input, Proxy):
+            return noted(self, input, [output_size])
         return conv(self._job(input, output_size), self._algorithm)
 
     def _job(self, input: Tensor, output_size: Sequence[int] | None = None) -> Transposed:
@@ -251,29 +250,6 @@ class _SymmetricConvTranspose(_Symmetric):
         spread = output_padding_for(self, input, output_size)
         how = (self.stride, padding, spread, self.dilation, self.grid)
         return Transposed(input, self.weight, self.bias, self._plan, self.share_bias, *how)
-
-
-def output_padding_for(layer: _Host, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...] | list[int]:
-    """The output padding that reaches `output_size`; refused with the host's sentences where none does."""
-    if output_size is None:
-        return layer.output_padding
-    rank = len(layer.kernel_size)
-    leading = input.dim() - rank
-    wanted = list(output_size[leading:] if len(output_size) == leading + rank else output_size)
-    if len(wanted) != rank:
-        raise ValueError(
-            f"ConvTranspose{rank}D: for {input.dim()}D input, output_size must have {rank} "
-            f"or {leading + rank} elements (got {len(wanted)})"
-        )
-    padding: Any = layer.padding
-    least = least_sizes(input.shape[leading:], layer.kernel_size, layer.stride, padding, layer.dilation)
-    most = [size + s - 1 for size, s in zip(least, layer.stride, strict=True)]
-    if any(not low <= size <= high for low, size, high in zip(least, wanted, most, strict=True)):
-        raise ValueError(
-            f"requested an output size of {wanted}, but valid sizes range "
-            f"from {least} to {most} (for an input of {input.size()[2:]})"
-        )
-    return [size - low for size, low in zip(wanted, least, strict=True)]
 
 
 class SymmetricConv1d(_SymmetricConv, nn.Conv1d):

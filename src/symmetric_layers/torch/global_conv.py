@@ -6,8 +6,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.errors import whole_number
+from symmetric_layers.torch.leaves import is_root, noted
 
 
 class GlobalConv1d(nn.Module):
@@ -75,6 +77,8 @@ class GlobalConv1d(nn.Module):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Convolves `(N, in_channels, L)`; features where `mask` `(N, L)` is false are left out."""
+        if isinstance(input, Proxy) and not is_root(self, input):
+            return noted(self, input, [mask])
         there = None if mask is None else mask.to(torch.bool).unsqueeze(-2)
         if there is not None:
             input = input.masked_fill(~there, 0)

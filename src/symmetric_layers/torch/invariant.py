@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, canonical_kind
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.conv import output_padding_for, per_axis
-from symmetric_layers.torch.kernels import Transposed, asked, conv, spread
+from symmetric_layers.torch.kernels import Transposed, asked, conv, output_padding_for, per_axis, spread
 from symmetric_layers.torch.kernels.grid import lopsided, one_sided
 from symmetric_layers.torch.kernels.invariant import Invariance, averaged_over_grids, expand_invariant
 from symmetric_layers.torch.kernels.job import both_sides
+from symmetric_layers.torch.leaves import is_root, noted
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd as _Host
@@ -125,6 +126,8 @@ class _InvariantConv(_Invariant):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolves `(N, in_channels, *positions)`, or one picture without N, as the host's layer does."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         weight = self.full_weight()
         pads = both_sides(self.padding, self.kernel_size, self.dilation)
         letters = lopsided(input.shape[-self._rank :], pads, self.kernel_size, self.stride, self.dilation)
@@ -167,6 +170,8 @@ class _InvariantConvTranspose(_Invariant):
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Spreads `(N, in_channels, *positions)` out as the host's layer does, to `output_size` where one is given."""
+        if isinstance(input, Proxy):
+            return noted(self, input, [output_size])
         weight = self.full_weight()
         output_padding = output_padding_for(self, input, output_size)
         padding: Any = self.padding
@@ -311,6 +316,8 @@ class OrbitLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Weighs `(..., in_features)`."""
+        if isinstance(input, Proxy) and not is_root(self, input):
+            return noted(self, input)
         return F.linear(input, self.full_weight(), self.bias)
 
     def extra_repr(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.counts import readable
 from symmetric_layers.letters import LETTERS, axes
@@ -16,6 +17,7 @@ from symmetric_layers.torch.kernels.channels import plan_of
 from symmetric_layers.torch.kernels.grid import is_open
 from symmetric_layers.torch.kernels.pools import pooled
 from symmetric_layers.torch.kernels.seen import in_mirrors, with_places
+from symmetric_layers.torch.leaves import noted
 
 # operators whose names say how many axes of positions they take: they take one picture without N, too
 _SORTS = (
@@ -65,6 +67,8 @@ class Mirrored(nn.Module):
 
     def forward(self, input: Tensor, *more: Any) -> Tensor:
         """Applies the operator to `(N, C, *positions)`, in the mirror where channels are mirrors."""
+        if isinstance(input, Proxy):
+            return noted(self, input, more)
         if _takes_one_picture(self.operator, input.dim()):
             return _only(self._applied(input.unsqueeze(0), *more))
         return self._applied(input, *more)

@@ -5,22 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.errors import SymmetryError, one_of
 from symmetric_layers.groups import keep_groups_whole
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.batch_statistics import (
-    at_once,
-    is_left_open,
-    is_plain,
-    may_stay,
-    normalise,
-    normalise_open,
-    per_channel,
-    per_orbit,
-)
+from symmetric_layers.torch.batch_statistics import at_once, is_plain, per_channel, per_orbit, way_for
 from symmetric_layers.torch.kernels.channels import per_block
+from symmetric_layers.torch.leaves import is_root, noted
 
 if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm as _Host
@@ -55,6 +48,8 @@ class _OrbitBatchNorm(_Host):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises `(N, num_features, *positions)` with the statistics of each orbit."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         if not self.plan.orbits:
             return super().forward(input)
         self._check(input)
@@ -62,10 +57,9 @@ class _OrbitBatchNorm(_Host):
         if not self.training and "running_mean" in known:
             return self._as_tracked(input, known)
         rate = self._count_batch()
-        if self._may_stay and may_stay(input, known):
-            return normalise(input, self.plan, known, rate, self.eps)
-        if self._may_stay and is_left_open(input):
-            return normalise_open(input, self.plan, known, rate, self.eps)
+        way = way_for(input, known) if self._may_stay else None
+        if way is not None:
+            return way(input, self.plan, known, rate, self.eps)
 
         def move(orbits: Tensor, here: slice) -> Tensor:
             return self._normalised(orbits, {name: values[here] for name, values in known.items()}, rate)
@@ -215,6 +209,8 @@ class OrbitGroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises `(N, num_channels, *positions)`."""
+        if isinstance(input, Proxy) and not is_root(self, input):
+            return noted(self, input)
         weight, bias = per_channel(self.plan, self.weight, self.bias)
         return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
@@ -245,6 +241,8 @@ class _OrbitInstanceNorm(nn.Module if not TYPE_CHECKING else nn.InstanceNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises `(N, num_features, *positions)`, or one picture without N, each channel by itself."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         if not self.plan.orbits:
             return super().forward(input)
         channels = input.dim() - self._letters - 1
@@ -367,6 +365,8 @@ class OrbitLayerNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises over the channels."""
+        if isinstance(input, Proxy) and not is_root(self, input):
+            return noted(self, input)
         first = self.data_format == "channels_first"
         weight, bias = per_channel(self.plan, self.weight, self.bias)
         normal = F.layer_norm(input.movedim(1, -1) if first else input, self.normalized_shape, weight, bias, self.eps)

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.counts import readable
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, canonical_kind
 from symmetric_layers.pixels import places_of_orbits, places_of_plain
 from symmetric_layers.torch.kernels.channels import plan_of
+from symmetric_layers.torch.leaves import noted
 
 
 class OrbitPixelShuffle(nn.PixelShuffle):
@@ -57,6 +59,8 @@ class OrbitPixelShuffle(nn.PixelShuffle):
 
     def forward(self, input: Tensor) -> Tensor:
         """Shuffles `(N, C * upscale_factor ** 2, H, W)`."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         order = torch.tensor(self.order(operator.index(input.shape[-3])), device=input.device)
         return F.pixel_shuffle(input.index_select(-3, order), self.upscale_factor)
 
@@ -101,6 +105,8 @@ class OrbitPixelUnshuffle(nn.PixelUnshuffle):
 
     def forward(self, input: Tensor) -> Tensor:
         """Unshuffles `(N, C, H * downscale_factor, W * downscale_factor)`."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         order = torch.tensor(self.order(operator.index(input.shape[-3])), device=input.device)
         return F.pixel_unshuffle(input, self.downscale_factor).index_select(-3, order)
 

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.counts import readable
 from symmetric_layers.errors import enough_positions, one_of, whole_number
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Block
 from symmetric_layers.torch.kernels.channels import per_block, plan_of
+from symmetric_layers.torch.leaves import noted
 
 
 class OrbitPool(nn.Module):
@@ -46,6 +48,8 @@ class OrbitPool(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Pools `(N, C, *positions)` over the members of each orbit."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         bank = plan_of(self.symmetry, operator.index(input.shape[1]))
 
         def pool(channels: Tensor, block: Block) -> Tensor:
@@ -103,6 +107,8 @@ class MirrorMean(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The mean of each channel."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         first = 2 if self.positions is None else input.dim() - self.positions
         positions = list(range(first, input.dim()))
         for axis in positions:  # now every number is the sum of those that mirror each other
@@ -145,6 +151,8 @@ class TopKPool(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Picks the k largest of `(N, C, *positions)` per channel."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         positions = input.flatten(2)
         enough_positions(self.k, positions.shape[2])
         return torch.topk(positions, self.k, dim=2).values

@@ -6,9 +6,9 @@ A layer may keep the `Note` that comes with an answer, and ask `recall` first.
 from symmetric_layers.torch.kernels.channels import per_block, spread
 from symmetric_layers.torch.kernels.direct import Note, recall
 from symmetric_layers.torch.kernels.dispatch import ALGORITHMS, TRANSPOSED, answer, conv, explain
-from symmetric_layers.torch.kernels.job import Job, asked
+from symmetric_layers.torch.kernels.job import Job, asked, per_axis
 from symmetric_layers.torch.kernels.reference import expand_bias, expand_weight
-from symmetric_layers.torch.kernels.transposed import Transposed, least_sizes
+from symmetric_layers.torch.kernels.transposed import Transposed, output_padding_for
 
 __all__ = [
     "ALGORITHMS",
@@ -22,7 +22,8 @@ __all__ = [
     "expand_bias",
     "expand_weight",
     "explain",
-    "least_sizes",
+    "output_padding_for",
+    "per_axis",
     "per_block",
     "recall",
     "spread",

@@ -5,7 +5,7 @@ one clause on what it does not do, or None.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from symmetric_layers.orbits import Plan
 
 _NUMBERS = {int}  # the types of sizes that are no symbols
+_PER_AXIS = {"stride", "padding", "dilation", "output_padding"}
 
 
 class Case(NamedTuple):
@@ -115,6 +116,11 @@ def asked(
         plan, shape, weight.shape, biases, share_bias, tuple(stride), around, tuple(dilation), padding_mode, grid
     )
     return Job(x, weight, bias, case, are_settled(shape))
+
+
+def per_axis(name: str, value: Any, rank: int) -> Any:
+    """What a convolution keeps under a name: a whole number for every axis, where one number is said for all."""
+    return (value,) * rank if name in _PER_AXIS and isinstance(value, int) else value
 
 
 def are_settled(sizes: Sequence[int]) -> bool:

@@ -1,7 +1,7 @@
 """What a transposed symmetric convolution is asked to do, and its meaning: the host's, with the whole bank."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,6 +60,29 @@ def least_sizes(
     """The sizes of the answer to an input of these sizes, without output padding."""
     axes = zip(sizes, kernel_size, stride, padding, dilation, strict=True)
     return [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in axes]
+
+
+def output_padding_for(layer: Any, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...] | list[int]:
+    """The output padding that reaches `output_size`; refused with the host's sentences where none does."""
+    if output_size is None:
+        return layer.output_padding
+    rank = len(layer.kernel_size)
+    leading = input.dim() - rank
+    wanted = list(output_size[leading:] if len(output_size) == leading + rank else output_size)
+    if len(wanted) != rank:
+        raise ValueError(
+            f"ConvTranspose{rank}D: for {input.dim()}D input, output_size must have {rank} "
+            f"or {leading + rank} elements (got {len(wanted)})"
+        )
+    geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    least = least_sizes(input.shape[leading:], *geometry)
+    most = [size + s - 1 for size, s in zip(least, layer.stride, strict=True)]
+    if any(not low <= size <= high for low, size, high in zip(least, wanted, most, strict=True)):
+        raise ValueError(
+            f"requested an output size of {wanted}, but valid sizes range "
+            f"from {least} to {most} (for an input of {input.size()[2:]})"
+        )
+    return [size - low for size, low in zip(wanted, least, strict=True)]
 
 
 def conv(job: Transposed) -> Tensor:
