@@ -64,11 +64,17 @@ def for_any_size(prefix: str, trio: Trio, device_types: str | Sequence[str]) -> 
         dilation: Sequence[int],
     ) -> Tensor:
         wider = _wider(x.shape[2:], kernel_size, bank, stride, padding, dilation) or []
-        kernel = [k + more for k, more in zip(kernel_size, wider[::-2], strict=True)] if wider else list(kernel_size)
+        kernel = _wide(x.shape[2:], kernel_size, bank, stride, padding, dilation)
         found = trio.weight_gradient(gradient, x, kernel, bank, inputs, stride, padding, dilation)
         return F.pad(found, [-more for more in wider]).contiguous() if wider else found
 
-    return register(prefix, answer, input_gradient, weight_gradient, device_types)
+    return register(prefix, answer, input_gradient, weight_gradient, device_types, kernel=_wide)
+
+
+def _wide(sizes: Sequence[int], kernel_size: Sequence[int], *how: Sequence[int]) -> list[int]:
+    """How many numbers filters then have along each axis."""
+    wider = _wider(sizes, kernel_size, *how)
+    return [k + more for k, more in zip(kernel_size, wider[::-2], strict=True)] if wider else list(kernel_size)
 
 
 def _wider(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from symmetric_layers.torch.kernels import flops
 from symmetric_layers.torch.kernels.bank import pairs, sizes
 from symmetric_layers.torch.kernels.geometry import Geometry, empty_like
 
@@ -47,6 +48,7 @@ def register(
     weight_gradient: Callable[..., Tensor],
     device_types: str | Sequence[str] | None,
     fakes: Sequence[Callable[..., Tensor]] | None = None,
+    kernel: flops.Kernel = flops.as_stored,
 ) -> Trio:
     """Makes operators of three functions, named by the prefix: what they give without data, and how to differentiate.
 
@@ -55,6 +57,7 @@ def register(
         answer, input_gradient, weight_gradient: with the arguments of a `Trio`'s operators, annotated.
         device_types: those of the tensors that the functions take; None for any.
         fakes: the same without data, where weights are not those that a bank stores.
+        kernel: how many numbers filters have where they are multiplied, as `flops.tell` is told.
     """
     calls: dict[str, Any] = {}
     given = (answer, input_gradient, weight_gradient)
@@ -64,6 +67,7 @@ def register(
         operator.register_vmap(_one_by_one(operator))
         backward = _with_bias(calls, operands) if name == "answer" else _backward(calls, operands)
         operator.register_autograd(backward, setup_context=_keep)
+        flops.tell(f"{prefix}{name}", name, kernel, is_folded=fakes is None)
         calls[name] = _call(operator, function, backward)
     return Trio(**calls)
 
