@@ -81,3 +81,24 @@ def test_layers_without_numbers_yet_are_refused_by_name_or_left_alone():
     assert type(new[1]) is nn.BatchNorm2d
     assert type(lazy[1]) is nn.LazyBatchNorm2d
     assert plain(PICTURE).shape == new(PICTURE).shape
+
+
+def test_norms_keep_further_buffers():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    model[1].register_buffer("seen", torch.arange(3.0))
+    new = equivariant(model, "h", example=PICTURE)
+    assert type(new[1]).__name__ == "OrbitBatchNorm2d"
+    assert torch.equal(new[1].seen, model[1].seen)
+
+
+def test_without_numbers_there_is_nothing_to_measure():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+        x = torch.empty(1, 3, 7, 7)
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(model, "h", example=x)
+    assert str(refusal.value) == (
+        "measure: True cannot be held to a model on the meta device, which has no numbers. Expected False, or numbers. "
+        "Pass measure=False."
+    )
+    assert equivariant(model, "h", example=x, measure=False)[0].weight.shape == (4, 3, 3, 3)

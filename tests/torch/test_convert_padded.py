@@ -118,3 +118,25 @@ def test_what_else_is_padded_is_left_to_the_law(mode):
     else:
         with pytest.raises(SymmetryError, match=r"breaks the law by .* before it calls 'down'"):
             equivariant(model, "hv", example=x)
+
+
+class Pooled(nn.Module):
+    def __init__(self, pool):
+        super().__init__()
+        self.stem, self.pool, self.out = nn.Conv2d(1, 8, 3, padding=1), pool, nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        return self.out(self.pool(F.pad(self.stem(x), (0, 1, 0, 1))))
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2, 1), nn.AvgPool2d(3, 2)], ids=["max", "mean"])
+def test_pools_behind_such_padding_are_seen_in_the_mirror_with_it(pool):
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, 8, 6)
+    new = randomise(equivariant(Pooled(pool), "hv", example=x).double()).eval()
+    assert obeys(new, x, "hv")
+    assert obeys(new, x[..., 1:], "hv")
+    upright = F.pad(torch.randn(1, 8, 8, 6).double(), (0, 1, 0, 1))
+    assert torch.equal(new.pool(upright)[:, ::4], pool(upright)[:, ::4])
+    with pytest.raises(SymmetryError, match="'pool', a pool behind padding on one side, has no ordinary form"):
+        desymmetrize(new, example=x.double())

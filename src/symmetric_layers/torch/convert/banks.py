@@ -173,7 +173,8 @@ def orbit_norm(old: Any, host: type[nn.Module], symmetry: Symmetry, numbers: Num
     for name, old_values in (("weight", weight), ("bias", bias)):
         numbers.put(new, name, old_values, _chosen(old_values, start))
     for name, buffer in old.named_buffers(recurse=False):
-        new._buffers[name] = buffer.clone() if buffer.dim() == 0 else _chosen(buffer, start)
+        if name in new._buffers:  # others are handed on as they are
+            new._buffers[name] = buffer.clone() if buffer.dim() == 0 else _chosen(buffer, start)
     inherit(old, new)
     return new
 

@@ -207,7 +207,7 @@ class Follower(Notes, TorchFunctionMode):
             if wrong and not (isinstance(module, nn.LayerNorm) and module.weight is None):
                 raise unfollowed(name, module, "an exchange of axes")
         self.reads.setdefault(name, []).append(mark.source)
-        if isinstance(module, HOSTS):
+        if isinstance(module, HOSTS) or is_operator(module):
             self.padded.setdefault(name, set()).add(padding_of(tensor))
         if weighs and name not in self.writes:
             self.writes[name] = self.sets.new()

@@ -23,7 +23,7 @@ from symmetric_layers.torch.convert.flat import whole_maps
 from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.operators import PIXELS, is_operator
 from symmetric_layers.torch.convert.own import own_conv
-from symmetric_layers.torch.convert.padded import PADDED_BEFORE, SamePaddedConv2d
+from symmetric_layers.torch.convert.padded import PADDED_BEFORE, PaddedBeforePool, SamePaddedConv2d
 from symmetric_layers.torch.convert.parts import UpCat
 from symmetric_layers.torch.convert.surgery import HOSTS, Numbers, host_of, inherit
 from symmetric_layers.torch.mirrored import Mirrored
@@ -45,6 +45,7 @@ class Maker:
 
     def made(self, name: str, module: Any) -> nn.Module | None:
         """What a module becomes; None where it stays."""
+        every = {self._kind: "100%"}
         try:
             if isinstance(module, HOSTS):
                 return self._conv(name, module)
@@ -57,9 +58,11 @@ class Maker:
             if isinstance(module, NORMS):
                 return self._norm(name, module)
             if is_operator(module) and self._follower.state(name) is False:
-                return Mirrored(module, {self._kind: "100%"}).train(module.training)
+                padded = self._follower.padding_before(name, module)
+                new = PaddedBeforePool(module, every, padded) if padded else Mirrored(module, every)
+                return new.train(module.training)
             if _is_up_cat(module) and not self.is_plain(self._follower.answers.get(f"{name}.upsample".lstrip("."))):
-                return UpCat(module, {self._kind: "100%"}).train(module.training)
+                return UpCat(module, every).train(module.training)
         except ValueError as refusal:
             if str(refusal).startswith("model:"):
                 raise

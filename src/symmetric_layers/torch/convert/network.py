@@ -115,6 +115,11 @@ def equivariant(
     kept = _checked(model, keep)
     kind = canonical_kind(axes, _rank(example), "axes")
     yes_or_no("measure", measure)
+    if measure and any(parameter.is_meta for parameter in model.parameters()):
+        raise SymmetryError(
+            "measure: True cannot be held to a model on the meta device, which has no numbers. Expected False, or "
+            "numbers. Pass measure=False."
+        )
     check_start(width, init, kind)
     answers = list(answers) if isinstance(answers, Iterable) and not isinstance(answers, str) else answers
     stays = those_that_stay(answers)

@@ -26,7 +26,7 @@ class Notes:
         self.alone: dict[str, tuple[int, ...]] = {}  # by module without numbers to learn: the shape of what it read
         self.broken_alone: dict[str, bool] = {}  # by those of them that were tried: whether they break the law
         self.flat: dict[str, tuple[int, ...]] = {}  # by linear layer that reads whole maps: their sizes
-        self.padded: dict[str, set[Any]] = {}  # by convolution: what its pictures were padded with just before
+        self.padded: dict[str, set[Any]] = {}  # by convolution or pool: what its pictures were padded with just before
         self.joined: list[tuple[str, int, int]] = []  # by module: pictures concatenated with other channels
         self.led_out = dict.fromkeys(plain, False)  # modules whose answers are to be plain: whether they made channels
         self._model, self._kept = model, kept
@@ -34,14 +34,15 @@ class Notes:
         self._handed_out: set[int] = set()  # what the model answers with
         self._made: dict[int, int] = {}  # by set: how many channels a layer made
 
-    def padding_before(self, name: str, conv: Any) -> Any:
-        """How many zeros a convolution always finds around its picture, where these are to be its own; else None.
+    def padding_before(self, name: str, layer: Any) -> Any:
+        """How many zeros a convolution or pool always finds around its picture, where these are to be its own.
 
         A module that pads orbits is a module of its own, seen in the mirror.
         """
         pads, by_function = next(iter(self.padded.get(name, ())), None) or (None, True)
         alone = len(self.padded.get(name, ())) == 1 and (by_function or bool(self.state(name)))
-        return pads if alone and not conv.transposed and conv.padding_mode == "zeros" else None
+        usual = not getattr(layer, "transposed", False) and getattr(layer, "padding_mode", "zeros") == "zeros"
+        return pads if alone and usual else None
 
     def check(self) -> None:
         """Refuses pictures that are concatenated with channels that will be orbits."""

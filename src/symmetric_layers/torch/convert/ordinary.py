@@ -16,6 +16,7 @@ from symmetric_layers.torch.convert.flat import FlatConv, as_linear
 from symmetric_layers.torch.convert.operators import is_lopsided_pad
 from symmetric_layers.torch.convert.ordinary_conv import Sizes, ordinary_conv, remainders, shapes_seen
 from symmetric_layers.torch.convert.own import OwnConv, answers_alike, as_it_was
+from symmetric_layers.torch.convert.padded import PaddedBeforePool
 from symmetric_layers.torch.convert.parts import PadAfter, SymmetricLinear, UpCat, spreads_of
 from symmetric_layers.torch.convert.pools import (
     ordinary_operator,
@@ -200,6 +201,8 @@ def _ordinary(name: str, module: Any, sizes: Sizes | None, numbers: Numbers, siz
         return _linear(module, numbers)
     if isinstance(module, NORMS):
         return _norm(module, numbers)
+    if isinstance(module, PaddedBeforePool):
+        raise _formless(name, "a pool behind padding on one side")
     if isinstance(module, Mirrored) and not isinstance(module.operator, PadAfter):
         made = ordinary_operator(module, None)
         if made is None:

@@ -1,15 +1,16 @@
-"""Convolutions that pad more on one side than on the other, which their mirrors do the other way round."""
+"""Convolutions and pools that pad more on one side than on the other, which their mirrors do the other way round."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.torch.conv import SymmetricConv1d, SymmetricConv2d, SymmetricConv3d, _SymmetricConv
 from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid
 from symmetric_layers.torch.kernels.job import both_sides
+from symmetric_layers.torch.mirrored import Mirrored
 
 Pads = tuple[tuple[int, int], ...]  # before and after, per axis of positions
 
@@ -27,7 +28,7 @@ class _Padded(_SymmetricConv):
         pads = self.pads(sizes)
 
         def run(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-            x = F.pad(x, [side for pair in reversed(pads) for side in pair])
+            x = F.pad(x, _sides(pads))
             convolve = (F.conv1d, F.conv2d, F.conv3d)[self._rank - 1]
             return convolve(x, weight, bias, self.stride, 0, self.dilation, groups)
 
@@ -71,9 +72,7 @@ class _PaddedBefore(_Padded):
 
     def forward(self, input: Tensor) -> Tensor:
         """Cuts the zeros off that the input was padded with, pads again, and convolves."""
-        for axis, (before, after) in zip(range(-self._rank, 0), self.padded, strict=True):
-            input = input.narrow(axis, before, input.shape[axis] - before - after)
-        return super().forward(input)
+        return super().forward(_cut(input, self.padded))
 
     def extra_repr(self) -> str:
         """The host's description, and what is cut off."""
@@ -98,6 +97,37 @@ class PaddedBeforeConv2d(_PaddedBefore, SymmetricConv2d):
 
 class PaddedBeforeConv3d(_PaddedBefore, SymmetricConv3d):
     """The 3-D form of `PaddedBeforeConv2d`."""
+
+
+class PaddedBeforePool(Mirrored):
+    """A `Mirrored` pool behind a `forward` that pads more zeros on one side than on the other.
+
+    Equivalent to: `flip . pad and pool . flip` for mirrors, of the picture before it was padded.
+
+    Args:
+        operator, symmetry: as in `Mirrored`.
+        padded: how many zeros the input has before and after, per axis of positions.
+    """
+
+    def __init__(self, operator: nn.Module, symmetry: Any, padded: Pads) -> None:
+        pad = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)[len(padded) - 1]
+        super().__init__(nn.Sequential(pad(_sides(padded), 0.0), operator), symmetry)
+        self.padded = padded
+
+    def forward(self, input: Tensor, *more: Any) -> Tensor:
+        """Cuts the zeros off that the input was padded with, and pads and pools `(N, C, *positions)`."""
+        return super().forward(_cut(input, self.padded), *more)
+
+
+def _cut(input: Tensor, padded: Pads) -> Tensor:
+    for axis, (before, after) in zip(range(-len(padded), 0), padded, strict=True):
+        input = input.narrow(axis, before, input.shape[axis] - before - after)
+    return input
+
+
+def _sides(pads: Sequence[tuple[int, int]]) -> Any:
+    """The same as the host wants it, the last axis first."""
+    return tuple(side for pair in reversed(pads) for side in pair)
 
 
 PADDED_BEFORE = (PaddedBeforeConv1d, PaddedBeforeConv2d, PaddedBeforeConv3d)  # by the axes of positions
