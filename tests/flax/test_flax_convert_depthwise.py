@@ -88,6 +88,13 @@ def test_depthwise_layers_grow_with_the_network():
     np.testing.assert_allclose(new(X), (model(X) + jnp.flip(model(jnp.flip(X, 2)), 2)) / 2, atol=SMALL * 100)
 
 
+def test_other_channels_are_refused_by_the_host():
+    layer = equivariant(between(2), "h", example=X, measure=False).layers[2]
+    for channels in (4, 7, 16):
+        with pytest.raises((TypeError, ValueError)):
+            layer(jnp.ones((1, 8, 9, channels)))
+
+
 def test_masked_filters_stay_masked():
     mask = jnp.asarray(np.random.RandomState(0).randint(0, 2, (3, 3, 1, 16)))
     model = nnx.Sequential(exact(3, 8), alone(8, 2, mask=mask), exact(16, 2))

@@ -33,8 +33,7 @@ class MultipliedConv(SymmetricConv):
 
     def __call__(self, inputs: Array, *arguments: Any, **others: Any) -> Array:
         """Convolves `(*batch, *positions, channels)`."""
-        fits = inputs.shape[-1] * self.times == self.in_features  # others the host refuses in its own words
-        return super().__call__(self._repeated(inputs) if fits else inputs, *arguments, **others)
+        return super().__call__(self._repeated(inputs), *arguments, **others)
 
     def grouped_kernel(self) -> Array:
         """The filters of an ordinary layer with a group for each orbit, which leaves out the others of its channels."""
@@ -42,9 +41,12 @@ class MultipliedConv(SymmetricConv):
         return full * jnp.tile(jnp.eye(size, dtype=full.dtype), full.shape[-1] // size)
 
     def _repeated(self, x: Array) -> Array:
+        """Every orbit of channels several times; other channels than those the host refuses in its own words."""
         size = self.plan.blocks[0].size
+        if x.shape[-1] % size:
+            return x
         orbits = jnp.repeat(unfold(x, -1, [x.shape[-1] // size, size]), self.times, -2)
-        return orbits.reshape(*x.shape[:-1], self.in_features)
+        return orbits.reshape(*x.shape[:-1], x.shape[-1] * self.times)
 
 
 class PalindromeConv(nnx.Conv):

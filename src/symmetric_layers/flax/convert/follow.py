@@ -5,20 +5,20 @@ are added, multiplied or concatenated belong to one set; a set that holds an inp
 every other one may be orbits.
 """
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 from flax import nnx
 
 from symmetric_layers.errors import SymmetryError
+from symmetric_layers.flax.convert.combine import combine
 from symmetric_layers.flax.convert.kinds import EMBEDS, KNOWN, WEIGHS, axes_read, is_layer
 from symmetric_layers.flax.convert.marks import Marks
 from symmetric_layers.flax.convert.moves import MOVES
 from symmetric_layers.flax.convert.operators import Calls
 from symmetric_layers.flax.convert.pads import Pad, Sides
-from symmetric_layers.flax.convert.settle import settle_depthwise, settle_lookups
+from symmetric_layers.flax.convert.settle import settle_depthwise, settle_lookups, settle_pads
 from symmetric_layers.flax.convert.spied import FUNCTION, host_of
 from symmetric_layers.flax.convert.steps import (
     ALIKE,
@@ -31,7 +31,6 @@ from symmetric_layers.flax.convert.steps import (
     lost,
     part,
     strange,
-    weighty,
 )
 from symmetric_layers.flax.convert.traced import Traced
 from symmetric_layers.letters import orbit_size
@@ -133,12 +132,7 @@ class Follower:
         self.palindromes.update(
             settle_depthwise(self._marks, layers, lambda filters: filters * self._times % size == 0)
         )
-        pads = self._marks.pads
-        self.padded = {name: pads.before(name, layers[name][0], self._in_the_mirror) for name in layers}
-        for pad in pads.found:
-            alone = all(self.padded.get(reader) for reader in pad.readers)
-            if not alone and not self._in_the_mirror(pad):
-                self._marks.refuse(Mark(pad.source, None), crooked(pad.place, "pad"))
+        self.padded = settle_pads(self._marks, layers, self._in_the_mirror)
 
     def _in_the_mirror(self, pad: Pad) -> bool:
         """Whether something is padded by a function that will be seen in the mirror."""
@@ -226,7 +220,7 @@ class Follower:
             self._look(eqn, place)
             MOVES[sort](self._marks, eqn, place)
         elif sort in ALONE:
-            self._combine(eqn, place)
+            combine(self._marks, eqn, place, self._variables.values())
         else:
             self._unknown(eqn, place)
 
@@ -301,41 +295,6 @@ class Follower:
             self.functions[place].looks |= eqn.primitive.name not in ALIKE
         elif lopsided and eqn.primitive.name != "pad":
             self._marks.refuse(mark, crooked(place, eqn.primitive.name))
-
-    def _combine(self, eqn: Any, place: str) -> None:
-        """Arrays that are combined number by number: their channels belong together."""
-        marks, shape = self._marks, eqn.outvars[0].aval.shape
-        marked = [var for var in eqn.invars if marks.of(var) is not None]
-        flat = {marks.flat(var) for var in marked}
-        heads = frozenset[int]().union(*map(marks.still.heads, marked))
-        known: list[Any] = [(var.aval.shape, self._beside(marks.of(var), heads)) for var in marked]
-        known.sort(key=lambda one: (one[1].dim is None or one[0][one[1].dim] != shape[one[1].dim], -math.prod(one[0])))
-        lead, how = known[0][1], next((mark.lost for _, mark in known if mark.lost), "")
-        for own, mark in known[1:]:
-            if mark.dim is None or lead.dim is None:
-                if how and not (mark.lost + lead.lost).startswith(WEIGHTS):
-                    marks.sets.join(lead.source, mark.source)  # what is lost belongs to it all the same
-                continue
-            if mark.dim != lead.dim:
-                for one in (mark, lead):
-                    marks.refuse(one, lost(place, "", "an exchange of axes"))
-            elif own[mark.dim] == shape[mark.dim]:
-                marks.sets.join(lead.source, mark.source)
-            else:  # one number for all channels
-                marks.sets.make_plain(mark.source)
-        if how.startswith(WEIGHTS) and lead.dim is not None:
-            marks.refuse(lead, weighty(place, how))
-        for var in eqn.outvars:
-            marks.put(var, marks.loses(lead, how) if how else lead, place)
-            if len(flat) == 1:
-                marks.flatten(var, *flat)
-
-    def _beside(self, mark: Any, heads: Collection[int]) -> Mark:
-        """What is known of an array that is combined with others that have heads: a number for each of these is one."""
-        if mark.dim not in heads or mark.source not in self._variables.values():
-            return mark
-        self._marks.sets.make_plain(mark.source)
-        return Mark(mark.source, None)
 
     def _unknown(self, eqn: Any, place: str) -> None:
         """A step of which nothing is known: channels end there."""

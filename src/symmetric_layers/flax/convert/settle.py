@@ -7,7 +7,9 @@ from flax import nnx
 
 from symmetric_layers.flax.convert.kinds import EMBEDS, groups_of, is_depthwise
 from symmetric_layers.flax.convert.marks import Marks
+from symmetric_layers.flax.convert.pads import Pad, Sides
 from symmetric_layers.flax.convert.spied import host_of
+from symmetric_layers.flax.convert.steps import crooked
 from symmetric_layers.sets import Mark
 
 Layers = Mapping[str, tuple[Any, Collection[int], int]]  # with the sets of channels that they read, and make
@@ -45,6 +47,24 @@ def settle_depthwise(marks: Marks, layers: Layers, whole: Callable[[int], bool])
             for source in (*read, made):
                 marks.sets.make_plain(source)
                 marks.stop(Mark(source, None), f"{name!r}, depthwise beside ordinary channels")
+
+
+def settle_pads(marks: Marks, layers: Layers, in_the_mirror: Callable[[Pad], bool]) -> dict[str, Sides]:
+    """Finds what is padded before convolutions and can become part of them; other lopsided padding is refused.
+
+    Args:
+        marks: what is known of the channels.
+        layers: those that may be converted.
+        in_the_mirror: whether a function pads that will be seen in the mirror.
+
+    Returns:
+        By the names of layers: the zeros on both sides; nothing where there are none.
+    """
+    found = {name: marks.pads.before(name, layer, in_the_mirror) for name, (layer, _, _) in layers.items()}
+    for pad in marks.pads.found:
+        if not all(found.get(reader) for reader in pad.readers) and not in_the_mirror(pad):
+            marks.refuse(Mark(pad.source, None), crooked(pad.place, "pad"))
+    return found
 
 
 def _settles(marks: Marks, layer: Any, read: Collection[int], made: int, whole: Callable[[int], bool]) -> bool:
