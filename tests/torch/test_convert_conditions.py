@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from test_convert_networks import randomise
 from torch import nn
 
+from symmetric_layers import SymmetryError
 from symmetric_layers.torch import desymmetrize, equivariance_error, equivariant
 
 
@@ -169,3 +170,48 @@ def test_models_that_keep_tables_of_answers_are_copied():
     model, x = Remembering(), torch.randn(1, 1, 6, 5)
     model(x)
     assert equivariant(model, "h", example=x).stem.weight.shape[0] == 2
+
+
+class Written(nn.Module):
+    """Writes a picture into a larger one, that was there before or is made for it."""
+
+    def __init__(self, like):
+        super().__init__()
+        self.like, self.stem, self.out = like, nn.Conv2d(1, 8, 3), nn.Conv2d(8, 1, 3)
+
+    def forward(self, x):
+        y = self.stem(x).relu()
+        around = self.like(y)
+        around[:, :, 1:-1, 1:-1] = y
+        around[..., :1] = y[..., :1].mean((2, 3), keepdim=True)
+        around[..., -1:] = y[..., -1:].mean((2, 3), keepdim=True)
+        return self.out(around)
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        lambda y: torch.zeros(len(y), 8, y.shape[2] + 2, y.shape[3] + 2, dtype=y.dtype),
+        lambda y: y.new_zeros(len(y), 8, y.shape[2] + 2, y.shape[3] + 2),
+        lambda y: F.pad(y, (1, 1, 1, 1)),
+    ],
+    ids=["zeros", "new", "padded"],
+)
+def test_what_is_written_into_a_picture_belongs_to_its_channels(like):
+    new = equivariant(Written(like), "h", example=torch.randn(1, 1, 8, 7))
+    assert type(new.stem).__name__ == type(new.out).__name__.replace("Invariant", "Symmetric") == "SymmetricConv2d"
+    assert new.out.invariance.inputs.orbits
+
+
+def test_what_is_written_elsewhere_is_lost():
+    class Moved(Written):
+        def forward(self, x):
+            y = self.stem(x)
+            around = torch.zeros(1, 16, *y.shape[2:], dtype=y.dtype)
+            around[:, 4:12] = y
+            return self.wide(around)
+
+    model = Moved(None)
+    model.wide = nn.Conv2d(16, 1, 1)
+    with pytest.raises(SymmetryError, match=r"'wide', a Conv2d, reads channels .* through '__setitem__'"):
+        equivariant(model, "h", example=torch.randn(1, 1, 8, 7))

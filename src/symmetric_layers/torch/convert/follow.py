@@ -215,6 +215,8 @@ class Follower(Notes, TorchFunctionMode):
     def _note(self, name: str, func: Any, args: Any, kwargs: Any, answer: Any) -> None:
         outputs = [tensor for _, tensor in tensors(answer)]
         inputs = [(tensor, mark) for tensor, mark in _marked((args, kwargs))]
+        if name == "__setitem__" and inputs:
+            self._write(args[0], args[2])
         typed = name in ("to", "type_as") and mark_of(args[0]) is None  # something else, of the same type
         if not inputs or not outputs or name.startswith("new_") or typed:
             return
@@ -258,6 +260,19 @@ class Follower(Notes, TorchFunctionMode):
 
     def _sizes_laid_out(self, tensor: Tensor, mark: Mark, name: str, seen: Tensor) -> tuple[int, ...]:
         return sizes_laid_out(tensor, mark, name, seen) if tensor.dim() == self._rank + 2 else ()
+
+    def _write(self, target: Tensor, value: Any) -> None:
+        """What is written into a tensor, channel by channel, is of one set with what stands there."""
+        mark = mark_of(value) if isinstance(value, Tensor) else None
+        if mark is None or self.sets.is_plain(mark.source):
+            return
+        there = mark_of(target)
+        if there is not None:
+            self.sets.join(there.source, mark.source)
+            return
+        dim = mark.dim if target.dim() == value.dim() else None
+        alike = dim is not None and target.shape[dim] == value.shape[dim]
+        set_mark(target, Mark(mark.source, dim) if alike else Mark(mark.source, None, mark.lost or "__setitem__"))
 
     def _concatenate(self, name: str, args: Any, kwargs: Any, inputs: Any, output: Tensor) -> None:
         given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
