@@ -15,12 +15,12 @@ setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/symmetric_layers/torch/kernels/native/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 .venv-tf1/installed: constraints-tf1.txt
 	test -x $(TF1)/python || $(PYTHON37) -m venv .venv-tf1
-	$(TF1)/python -m pip install --quiet --constraint constraints-tf1.txt tensorflow pytest pytest-xdist scikit-learn
+	$(TF1)/python -m pip install --quiet --no-compile --constraint constraints-tf1.txt tensorflow pytest pytest-xdist scikit-learn
 	touch $@
 
 # for the test that opens the report in a browser, and keeps what it looks like in artifacts/
