@@ -51,7 +51,7 @@ def written_out(x):
 
 FORMS = {
     "itself": lambda: on_sequences(lambda x: heads()(x, x)),
-    "keys by name": lambda: on_sequences(lambda x: heads(value_dim=8)(key=x, value=x, query=x)),
+    "keys by name": lambda: on_sequences(lambda x: heads(value_dim=8, dropout=0.1)(key=x, value=x, query=x)),
     "words": lambda: on_sequences(lambda x, text: heads()(x, text), words=True),
     "words as keys": lambda: on_sequences(
         lambda x, text: heads(use_bias=False)(x, layers.Dense(8, **EXACT)(text), key=text), words=True),
