@@ -130,3 +130,33 @@ def test_positions_among_channels_are_named_as_such():
 def test_a_rotation_of_channels_is_refused_where_it_is():
     with pytest.raises(SymmetryError, match="cannot be followed through 'a shuffle of channels'"):
         equivariant(Attention(lambda model, qkv: qkv.chunk(3, 1)[0].roll(1, 1)), "h", example=torch.randn(1, 1, 5, 6))
+
+
+class Patches(nn.Module):
+    """Pixels that stand alike in their patches attend to each other, as in MobileViT."""
+
+    def __init__(self, channels=16):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, channels, 3, padding=1), nn.LayerNorm(channels)
+        self.mix, self.out = (
+            nn.TransformerEncoderLayer(channels, 2, 32, 0.0, batch_first=True),
+            nn.Conv2d(channels, 1, 1),
+        )
+
+    def forward(self, x):
+        x = self.stem(x)
+        n, c, h, w = x.shape
+        rows, columns = h // 2, w // 2
+        tokens = x.reshape(n * c * rows, 2, columns, 2).transpose(1, 2).reshape(n, c, rows * columns, 4)
+        tokens = tokens.transpose(1, 3).reshape(n * 4, rows * columns, c)
+        tokens = self.mix(self.norm(tokens))
+        back = tokens.reshape(n, 4, rows * columns, c).transpose(1, 3).reshape(n * c * rows, columns, 2, 2)
+        return self.out(back.transpose(1, 2).reshape(n, c, h, w))
+
+
+def test_channels_are_found_again_behind_shapes_that_mix_them_with_others():
+    torch.manual_seed(0)
+    x = torch.randn(2, 1, 6, 8)
+    new = randomise(equivariant(Patches(), "hv", example=x).double()).eval()
+    assert max(row.relative for row in equivariance_error(new, x.double(), "hv")) < 1e-12
+    assert type(new.norm).__name__ == "OrbitLayerNorm"

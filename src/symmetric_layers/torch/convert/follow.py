@@ -16,7 +16,7 @@ from symmetric_layers.sets import Mark
 from symmetric_layers.torch.answers import answered, call, tensors
 from symmetric_layers.torch.convert.alone import might_treat_channel_by_channel
 from symmetric_layers.torch.convert.banks import NORMS
-from symmetric_layers.torch.convert.marks import mark_of, padding_of, set_mark, set_padding
+from symmetric_layers.torch.convert.marks import mark_of, numbers_in, padding_of, set_mark, set_numbers, set_padding
 from symmetric_layers.torch.convert.moves import (
     MOVES,
     found_in,
@@ -243,20 +243,23 @@ class Follower(Notes, TorchFunctionMode):
                 set_padding(outputs[0], zeros, by_function=True)
 
     def _move(self, name: str, func: Any, args: Any, kwargs: Any, given: Any, outputs: list[Tensor]) -> None:
-        """Follows the channels by sending their numbers the same way."""
+        """Follows the channels by sending their numbers the same way, through shapes that mix them with others, too."""
         tensor, mark = given
-        if mark.dim is None or tensor.shape[mark.dim] == 1:
+        carried = numbers_in(tensor) if mark.lost else None
+        if carried is None and (mark.dim is None or tensor.shape[mark.dim] == 1):
             for output in outputs:
                 flat = self._sizes_laid_out(tensor, mark, name, output)  # one channel has no number to be sent
                 set_mark(output, Mark(mark.source, mark.dim if output.dim() == tensor.dim() else None, mark.lost, flat))
             return
-        numbers, count = numbers_of(tensor, mark.dim), tensor.shape[mark.dim]
+        numbers, count = carried or (numbers_of(tensor, mark.dim), tensor.shape[mark.dim])
         moved = func(*[numbers if value is tensor else value for value in args], **kwargs)
         made = [made for source, made in self._made.items() if self.sets.find(source) == self.sets.find(mark.source)]
         for output, (_, seen) in zip(outputs, tensors(moved), strict=True):
-            found = found_in(seen, mark, name, count, max(made, default=count))
+            found = found_in(seen, mark._replace(lost=""), mark.lost or name, count, max(made, default=count))
             flat = self._sizes_laid_out(tensor, mark, name, seen) if found.lost else ()
             set_mark(output, found._replace(flat=flat))
+            if found.lost:
+                set_numbers(output, seen, count)
 
     def _sizes_laid_out(self, tensor: Tensor, mark: Mark, name: str, seen: Tensor) -> tuple[int, ...]:
         return sizes_laid_out(tensor, mark, name, seen) if tensor.dim() == self._rank + 2 else ()

@@ -25,3 +25,13 @@ def padding_of(tensor: Tensor) -> Any:
 def set_padding(tensor: Tensor, pads: Any, by_function: bool) -> None:
     """Notes that."""
     tensor._padded_with = pads, by_function  # type: ignore[attr-defined]
+
+
+def numbers_in(tensor: Tensor) -> tuple[Tensor, int] | None:
+    """The number of its channel in every place, and how many there are, where they stand along no axis of their own."""
+    return getattr(tensor, "_channel_numbers", None)
+
+
+def set_numbers(tensor: Tensor, numbers: Tensor, count: int) -> None:
+    """Notes these."""
+    tensor._channel_numbers = numbers, count  # type: ignore[attr-defined]
