@@ -91,3 +91,8 @@ def test_what_makes_no_channels_is_refused():
         "plain: 'middle' makes no channels that are followed, with this example. Expected a module whose answer has "
         "some. Name the layer that makes them."
     )
+
+
+def test_a_book_of_codes_says_what_it_needs():
+    with pytest.raises(SymmetryError, match="make what it is given ordinary with plain"):
+        equivariant(Autoencoder(Codes()), "h", example=torch.randn(2, 3, 8, 6))
