@@ -106,6 +106,15 @@ class Follower:
                 if mark.dim is None and known and len(var.aval.shape) == self._axes - 1:
                     self.maps.add(place)
 
+    def lead_out(self, name: str) -> None:
+        """Makes ordinary what this layer makes; refused where it makes no channels."""
+        if name not in self.writes:
+            raise SymmetryError(
+                f"plain: {name!r} makes no channels by itself, with this example. Expected a convolution or a linear "
+                "layer. Name the last one in it."
+            )
+        self._marks.sets.make_plain(self.writes[name])
+
     @property
     def pads_before(self) -> bool:
         """Whether anything is padded more on one side than on the other."""

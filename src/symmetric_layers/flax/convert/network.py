@@ -30,6 +30,7 @@ def equivariant(
     width: int | str = 1,
     init: str = "own",
     keep: Iterable[str] = (),
+    plain: Iterable[str] = (),
     measure: bool = True,
     report: Report = None,
     rngs: nnx.Rngs | None = None,
@@ -68,6 +69,8 @@ def equivariant(
         keep: names of modules that stay ordinary, like `'encoder.layers.0'`. Channels that reach them are led out of
             their orbits before. The result is then handed back whatever it measures: `report` is told, and without a
             report a network that breaks the law warns.
+        plain: names of layers whose channels are ordinary, inside the network too: the latents of an autoencoder, the
+            codes of a book. What they make then knows no mirror, and whatever reads it begins anew.
         measure: False hands the result back unmeasured. Measuring compiles the model twice, and runs each once and once
             more for each letter.
         report: is called with a sentence for whatever is worth knowing, as with `report=print`.
@@ -100,7 +103,8 @@ def equivariant(
     check_start(width, init, kind)
     kept = _checked(model, keep)
     wider = width if isinstance(width, int) else 1
-    follower = followed(model, example, kind, lambda name: _inside(name, kept), wider)
+    led_out = _names(model, plain, "plain")
+    follower = followed(model, example, kind, lambda name: _inside(name, kept), wider, led_out)
 
     def make(start: Start) -> Surgeon:
         return Surgeon(kind, follower, bool(kept), start, rngs or nnx.Rngs(0))
@@ -115,6 +119,8 @@ def equivariant(
     if measure and not kept:
         refuse_breach(new, example, kind, follower)
     if report is not None:
+        if led_out:
+            report(f"{', '.join(map(repr, led_out))}: plain, as asked for.")
         if width == "parameters":
             counts = f"{parameters_of(new)} parameters, and {parameters_of(model)} before"
             report(f"{float(times):.3g} times as many channels: {counts}.")
@@ -134,7 +140,14 @@ def equivariant(
     return new
 
 
-def followed(model: nnx.Module, example: Any, kind: str, kept: Callable[[str], bool], times: int = 1) -> Follower:
+def followed(
+    model: nnx.Module,
+    example: Any,
+    kind: str,
+    kept: Callable[[str], bool],
+    times: int = 1,
+    plain: Iterable[str] = (),
+) -> Follower:
     """Follows the example's channels through a model, in both modes; refuses an example that it does not accept."""
     watched = without_chance(model)
     follower = Follower(dict(modules_of(model)), kind, kept, times)
@@ -144,6 +157,8 @@ def followed(model: nnx.Module, example: Any, kind: str, kept: Callable[[str], b
         follower.follow(graph)
     if follower.pads_before:
         follower.compare(_larger(watched, example))
+    for name in plain:
+        follower.lead_out(name)
     follower.check()
     return follower
 
@@ -176,14 +191,21 @@ def _checked(model: nnx.Module, keep: Any) -> list[str]:
         raise SymmetryError(
             "model: no convolution is in it. Expected nnx.Conv or nnx.ConvTranspose. Pass a model that has some."
         )
-    kept = [keep] if isinstance(keep, str) else list(keep)
-    for name in kept:
-        if name not in names:
-            raise SymmetryError(
-                f"keep: {name!r} is no module of the model. Expected names like 'encoder.layers.0'. Use such."
-            )
+    kept = _names(model, keep, "keep")
     _refuse_writers(names, kept)
     return kept
+
+
+def _names(model: nnx.Module, given: Iterable[str], argument: str) -> list[str]:
+    """Names of modules, or one of them; refused where the model has none of this name."""
+    names = [given] if isinstance(given, str) else list(given)
+    known = dict(modules_of(model))
+    for name in names:
+        if name not in known:
+            raise SymmetryError(
+                f"{argument}: {name!r} is no module of the model. Expected names like 'encoder.layers.0'. Use such."
+            )
+    return names
 
 
 def _refuse_writers(modules: Mapping[str, Any], kept: Iterable[str]) -> None:
