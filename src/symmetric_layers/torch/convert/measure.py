@@ -205,8 +205,8 @@ def runs_on_its_example() -> Iterator[None]:
         raise SymmetryError(
             f"model: the converted network does not run on the example ({reason}). Expected a forward that reads no "
             "layer's weight or bias, of which fewer are stored than there are filters, and makes nothing of its own "
-            "type. Let it call layers, full_weight() or full_bias(), make what it is given ordinary with plain, or keep "
-            "that part ordinary with keep."
+            "type. Let it call layers, full_weight() or full_bias(), make what it is given ordinary with plain, or "
+            "keep that part ordinary with keep."
         ) from error
 
 
