@@ -85,3 +85,25 @@ class Around(nn.Module):
 def test_what_else_a_layer_is_given_is_noted():
     network, x, mask = Around(), torch.randn(PICTURE), torch.rand(2, 9) > 0.5
     assert torch.equal(symbolic_trace(network)(x, mask), network(x, mask))
+
+
+class Doubling(layers.SymmetricConv2d):
+    def forward(self, x):
+        return super().forward(2 * x)
+
+
+class Halving(layers.OrbitGroupNorm):
+    def forward(self, x):
+        return super().forward(x / 2 + x.square())
+
+
+def test_what_a_subclass_does_before_is_not_done_twice():
+    x = torch.randn(PICTURE)
+    with pytest.raises(SymmetryError) as refusal:
+        symbolic_trace(nn.Sequential(Doubling(8, 8, 3, **DEEP)))
+    assert str(refusal.value) == (
+        "forward: that of Doubling calls one that is a leaf, of the same module. Expected no look into it. "
+        "Use a torch.fx.Tracer whose is_leaf_module says so of Doubling."
+    )
+    network = nn.Sequential(Halving(2, 8, symmetry=H))
+    torch.testing.assert_close(symbolic_trace(network)(x), network(x))

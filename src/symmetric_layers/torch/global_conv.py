@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from symmetric_layers.errors import whole_number
-from symmetric_layers.torch.leaves import is_root, noted
+from symmetric_layers.torch.leaves import is_part, noted
 
 
 class GlobalConv1d(nn.Module):
@@ -77,7 +77,7 @@ class GlobalConv1d(nn.Module):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Convolves `(N, in_channels, L)`; features where `mask` `(N, L)` is false are left out."""
-        if isinstance(input, Proxy) and not is_root(self, input):
+        if isinstance(input, Proxy) and is_part(self, input):
             return noted(self, input, [mask])
         there = None if mask is None else mask.to(torch.bool).unsqueeze(-2)
         if there is not None:

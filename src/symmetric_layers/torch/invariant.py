@@ -16,7 +16,7 @@ from symmetric_layers.torch.kernels import Transposed, asked, conv, output_paddi
 from symmetric_layers.torch.kernels.grid import lopsided, one_sided
 from symmetric_layers.torch.kernels.invariant import Invariance, averaged_over_grids, expand_invariant
 from symmetric_layers.torch.kernels.job import both_sides
-from symmetric_layers.torch.leaves import is_root, noted
+from symmetric_layers.torch.leaves import is_part, noted
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd as _Host
@@ -316,7 +316,7 @@ class OrbitLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Weighs `(..., in_features)`."""
-        if isinstance(input, Proxy) and not is_root(self, input):
+        if isinstance(input, Proxy) and is_part(self, input):
             return noted(self, input)
         return F.linear(input, self.full_weight(), self.bias)
 

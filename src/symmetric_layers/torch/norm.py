@@ -13,7 +13,7 @@ from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.batch_statistics import at_once, is_plain, per_channel, per_orbit, way_for
 from symmetric_layers.torch.kernels.channels import per_block
-from symmetric_layers.torch.leaves import is_root, noted
+from symmetric_layers.torch.leaves import is_part, noted
 
 if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm as _Host
@@ -209,7 +209,7 @@ class OrbitGroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises `(N, num_channels, *positions)`."""
-        if isinstance(input, Proxy) and not is_root(self, input):
+        if isinstance(input, Proxy) and is_part(self, input):
             return noted(self, input)
         weight, bias = per_channel(self.plan, self.weight, self.bias)
         return F.group_norm(input, self.num_groups, weight, bias, self.eps)
@@ -365,7 +365,7 @@ class OrbitLayerNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalises over the channels."""
-        if isinstance(input, Proxy) and not is_root(self, input):
+        if isinstance(input, Proxy) and is_part(self, input):
             return noted(self, input)
         first = self.data_format == "channels_first"
         weight, bias = per_channel(self.plan, self.weight, self.bias)
