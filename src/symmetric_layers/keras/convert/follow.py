@@ -48,7 +48,7 @@ from symmetric_layers.sets import Mark, Sets
 class Follower(Attending):
     """What one model does with its channels."""
 
-    def __init__(self, model: Any, kept: Sequence[str], positions: int, size: int) -> None:
+    def __init__(self, model: Any, kept: Sequence[str], positions: int, size: int, led_out: Sequence[str] = ()) -> None:
         super().__init__()
         self.sets, self.stops, self.positions = Sets(), Stops(), positions
         self.layers: dict[int, tuple[str, Any]] = {}  # by id, in the order of the calls: where a layer is, and itself
@@ -67,7 +67,7 @@ class Follower(Attending):
         self._faults: list[tuple[int, SymmetryError]] = []
         self._joined: list[tuple[str, int, int]] = []
         self._inputs: set[int] = set()
-        self._names, self._size = kept, size
+        self._names, self._size, self._led_out = kept, size, led_out
         inputs = inputs_like(model)
         for tensor in keras.tree.flatten(inputs):
             source = self.sets.new(plain=True)
@@ -175,6 +175,8 @@ class Follower(Attending):
                 self.stops.hand_on(given, answers, (name, operation) if own else None)
         for tensor in answers[:1]:
             self._answers[name] = self._mark(tensor), len(tensor.shape)
+        for tensor in answers if {name, operation.name} & {*self._led_out} else ():
+            self.sets.make_plain(self._mark(tensor).source)
 
     def _enter(self, model: Any, name: str, kept: bool, given: list[Any], answers: list[Any]) -> None:
         inner = inputs_like(model)

@@ -40,6 +40,7 @@ def equivariant(
     width: int | str = 1,
     init: str = "own",
     keep: Iterable[str] = (),
+    plain: Iterable[str] = (),
     measure: bool = True,
     report: Report = None,
 ) -> Any:
@@ -78,6 +79,8 @@ def equivariant(
         keep: names of layers (and of models inside the model) that stay ordinary. Channels that reach them are led
             out of their orbits before. The result is then handed back whatever it measures, and `report` is told; a
             warning says it where there is none and the law is broken.
+        plain: names of layers (and of models inside the model) whose answers are ordinary channels, inside the network
+            too: the latents of an autoencoder, the codes of a book. What reads them begins anew.
         measure: False hands the result back unmeasured.
         report: is called with a sentence for whatever is worth knowing, as with `report=print`.
 
@@ -107,10 +110,10 @@ def equivariant(
     labels, axis = labels_of(model), channel_axis(data_format_of(model))
     kind = canonical_kind(axes, rank_of(model, labels), "axes")
     check_start(width, init, kind)
-    kept = _names(keep)
+    kept, led_out = _names(keep, "keep"), _names(plain, "plain")
     x = random_input(model, example, labels, axis) if measure or init == "average" else None
-    _check(model, kept)
-    follower = Follower(model, kept, rank_of(model, labels), orbit_size(kind))
+    _check(model, kept, led_out)
+    follower = Follower(model, kept, rank_of(model, labels), orbit_size(kind), led_out)
 
     def made(start: Start) -> Any:
         return _made(model, Surgeon(kind, follower, bool(kept), start), start.width != 1, width)
@@ -125,6 +128,8 @@ def equivariant(
             _tell_what_it_costs(kept, law_error(randomised(new), x, kind, axis), report)
         elif measure:
             refuse_breach(new, x, kind, axis, report, follower)
+    if led_out and report is not None:
+        report(f"{', '.join(map(repr, led_out))}: plain, as asked for.")
     if width == "parameters" and report is not None:
         counts = f"{new.count_params()} parameters, and {model.count_params()} before"
         report(f"{float(times):.3g} times as many channels: {counts}.")
@@ -162,14 +167,16 @@ def _tell_what_it_costs(kept: list[str], worst: float, report: Report) -> None:
         )
 
 
-def _names(keep: Any) -> list[str]:
-    kept = [keep] if isinstance(keep, str) else list(keep) if isinstance(keep, Iterable) else [keep]
-    if not all(isinstance(name, str) for name in kept):
-        raise SymmetryError(f"keep: {keep!r} holds no names. Expected names of layers, like ['head']. Pass such.")
-    return kept
+def _names(given: Any, argument: str) -> list[str]:
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise SymmetryError(
+            f"{argument}: {given!r} holds no names. Expected names of layers, like ['head']. Pass such."
+        )
+    return names
 
 
-def _check(model: Any, kept: list[str]) -> None:
+def _check(model: Any, kept: list[str], led_out: list[str]) -> None:
     found = list(layers_of(model))
     ours = next((name for name, layer in found if is_ours(layer)), None)
     if ours is not None:
@@ -190,9 +197,9 @@ def _check(model: Any, kept: list[str]) -> None:
             "model: no convolution is in it. Expected Conv1D, 2D, 3D or transposed ones. Pass a model that has some."
         )
     paths = {path for name, _ in found for path in accumulate(name.split("/"), "{}/{}".format)}
-    for name in kept:
+    for argument, name in [("keep", name) for name in kept] + [("plain", name) for name in led_out]:
         if name not in paths | {path.split("/")[-1] for path in paths}:
             raise SymmetryError(
-                f"keep: {name!r} is no layer of the model. Expected names of its layers, or paths like "
+                f"{argument}: {name!r} is no layer of the model. Expected names of its layers, or paths like "
                 "'encoder/conv' into models inside it. Use such."
             )
