@@ -4,12 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.torch.convert.operators import is_operator
 from symmetric_layers.torch.convert.surgery import copy_of, exchange_modules
 from symmetric_layers.torch.kernels.channels import plan_of
 from symmetric_layers.torch.kernels.seen import by_masks
 from symmetric_layers.torch.law import compared
+from symmetric_layers.torch.leaves import noted
 from symmetric_layers.torch.mirrored import Mirrored
 
 _ALLOWED = 1e-10
@@ -54,7 +56,9 @@ def _breaks(module: nn.Module, x: Tensor, kind: str) -> bool:
 class MirroredModule(Mirrored):
     """A `Mirrored` whose operator may know how many channels there are: it is given all of them, for every mirror."""
 
-    def forward(self, input: Tensor, *more: Any) -> Tensor:
+    def forward(self, input: Tensor, *more: Any) -> Any:
         """Applies the operator to `(N, C, *positions)`, in the mirror where channels are mirrors."""
+        if isinstance(input, Proxy):
+            return noted(self, input, more)
         bank = plan_of(self.symmetry, input.shape[1])
         return by_masks(self.operator, bank, "".join(bank.kinds), input, *more)

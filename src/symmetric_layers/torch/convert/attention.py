@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
@@ -13,6 +14,7 @@ from symmetric_layers.torch.convert.banks import linear
 from symmetric_layers.torch.convert.parts import SymmetricLinear, rows
 from symmetric_layers.torch.convert.surgery import Numbers, hand_on_hooks, inherit
 from symmetric_layers.torch.kernels import spread
+from symmetric_layers.torch.leaves import noted
 
 _EXTRA = ("bias_k", "bias_v")
 _SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -92,8 +94,11 @@ class OrbitMultiheadAttention(nn.MultiheadAttention):
         attn_mask: Tensor | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Any:
         """What the host's layer answers, which explains the arguments."""
+        if isinstance(query, Proxy):
+            more = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+            return noted(self, query, (key, value, *more))
         turned = self.batch_first and query.dim() == 3
         query, key, value = (one.transpose(0, 1) if turned else one for one in (query, key, value))
         full: Any = {"in_proj_weight": None, **self.full_weights()}

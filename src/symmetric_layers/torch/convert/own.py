@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx import Proxy
 
 from symmetric_layers.letters import axes
 from symmetric_layers.orbits import Plan, plan
@@ -15,6 +16,7 @@ from symmetric_layers.torch.kernels import expand_weight, spread
 from symmetric_layers.torch.kernels.channels import turned
 from symmetric_layers.torch.kernels.grid import alike
 from symmetric_layers.torch.kernels.seen import by_masks
+from symmetric_layers.torch.leaves import noted
 
 
 class OwnConv(nn.Module):
@@ -55,8 +57,10 @@ class OwnConv(nn.Module):
         found = {name: spread(values, self.plan, -values.dim()) for name, values in stored.items()}
         return {"weight": expand_weight(self.conv.weight, self.plan), **found}
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         """Has the layer answer `(N, in_channels, *positions)`."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         full = self.full()
         answer = self._in_mirrors(full, input) if self.is_strided else functional_call(self.conv, full, (input,))
         if self.training:

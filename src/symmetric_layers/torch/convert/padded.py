@@ -5,11 +5,13 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.torch.conv import SymmetricConv1d, SymmetricConv2d, SymmetricConv3d, _SymmetricConv
 from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid
 from symmetric_layers.torch.kernels.job import both_sides
+from symmetric_layers.torch.leaves import noted
 from symmetric_layers.torch.mirrored import Mirrored
 
 Pads = tuple[tuple[int, int], ...]  # before and after, per axis of positions
@@ -22,8 +24,10 @@ class _Padded(_SymmetricConv):
         """The padding before and after, per axis, for a picture of these sizes."""
         raise NotImplementedError
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         """Pads and convolves `(N, in_channels, *positions)`."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         sizes = input.shape[-self._rank :]
         pads = self.pads(sizes)
 
@@ -70,8 +74,10 @@ class _PaddedBefore(_Padded):
         own = both_sides(self.padding, self.kernel_size, self.dilation)
         return [(a + low, b + high) for (a, b), (low, high) in zip(own, self.padded, strict=True)]
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         """Cuts the zeros off that the input was padded with, pads again, and convolves."""
+        if isinstance(input, Proxy):
+            return noted(self, input)
         return super().forward(_cut(input, self.padded))
 
     def extra_repr(self) -> str:
@@ -114,8 +120,10 @@ class PaddedBeforePool(Mirrored):
         super().__init__(nn.Sequential(pad(_sides(padded), 0.0), operator), symmetry)
         self.padded = padded
 
-    def forward(self, input: Tensor, *more: Any) -> Tensor:
+    def forward(self, input: Tensor, *more: Any) -> Any:
         """Cuts the zeros off that the input was padded with, and pads and pools `(N, C, *positions)`."""
+        if isinstance(input, Proxy):
+            return noted(self, input, more)
         return super().forward(_cut(input, self.padded), *more)
 
 

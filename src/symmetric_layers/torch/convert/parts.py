@@ -5,10 +5,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
 from symmetric_layers.torch.kernels import expand_bias, expand_weight, spread
+from symmetric_layers.torch.leaves import noted
 from symmetric_layers.torch.mirrored import Mirrored
 
 
@@ -87,7 +89,10 @@ class Spread:
 
     def full_of(self, stored: Tensor) -> Tensor:
         """The same of numbers that are stored like it."""
-        return spread(stored, self.plan, self.dim - stored.dim())
+        return self._written_out(stored, self.dim - stored.dim())
+
+    def _written_out(self, stored: Tensor, dim: int) -> Tensor:
+        return spread(stored, self.plan, dim)
 
     def stored(self, module: nn.Module) -> Tensor:
         """The same as it is stored."""
@@ -98,7 +103,14 @@ class Spread:
 
     def before(self, module: nn.Module, args: Any) -> None:
         """Shows the full parameter."""
-        vars(module)[self.name] = self.full(module)
+        given = next((one for one in args if isinstance(one, Proxy)), None)
+        vars(module)[self.name] = self.full(module) if given is None else self._traced(module, given)
+
+    def _traced(self, module: nn.Module, given: Proxy) -> Any:
+        """What stands for it while torch.fx traces."""
+        tracer: Any = given.tracer
+        place = f"{tracer.path_of_module(module)}.{self.name}"
+        return self._written_out(tracer.create_proxy("get_attr", place, (), {}), self.dim - self.stored(module).dim())
 
     def after(self, module: nn.Module, args: Any, answer: Any) -> None:
         """Hides it again."""
@@ -130,8 +142,10 @@ def spreads_of(module: nn.Module) -> list[Spread]:
 class PadAfter(nn.Module):
     """Repeats the last row or column of a picture where another one has more."""
 
-    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+    def forward(self, x: Tensor, like: Tensor) -> Any:
         """Pads x by at most one along every axis where `like` is larger."""
+        if isinstance(x, Proxy):
+            return noted(self, x, (like,))
         rank = x.dim() - 2
         sides = [side for axis in range(1, rank + 1) for side in (0, int(like.shape[-axis] != x.shape[-axis]))]
         return F.pad(x, sides, "replicate")
@@ -151,8 +165,10 @@ class UpCat(nn.Module):
         self.upsample, self.convs, self.is_pad = old.upsample, old.convs, old.is_pad
         self.fit = Mirrored(PadAfter(), symmetry)
 
-    def forward(self, x: Tensor, x_e: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, x_e: Tensor | None) -> Any:
         """Upsamples x, and joins it with `x_e` where there is one."""
+        if isinstance(x, Proxy):
+            return noted(self, x, (x_e,))
         upsampled = self.upsample(x)
         if x_e is None:
             return self.convs(upsampled)

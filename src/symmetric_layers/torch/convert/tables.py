@@ -63,22 +63,21 @@ class SpreadTable(Spread):
         super().__init__(name, arranged, layout.channels)
         self.layout = layout
 
-    def full_of(self, stored: Tensor) -> Tensor:
-        """The whole table."""
+    def _written_out(self, stored: Tensor, dim: int) -> Tensor:
         mirrors = [self._mirrored(stored, mirror) for mirror in self._members()]
-        return torch.stack(mirrors, self.dim).flatten(self.dim - 1, self.dim)
+        return torch.stack(mirrors, self.layout.channels).flatten(self.layout.channels - 1, self.layout.channels)
 
     def _members(self) -> list[str]:
         size = self.plan.filters // self.plan.stored
         return ["".join(mirror) for mirror in self.plan.mirror[:size]]
 
     def _mirrored(self, stored: Tensor, letters: str) -> Tensor:
-        flipped = axes(letters)
-        if len(self.layout.positions) == len(self.layout.sizes) and not self.layout.before:
+        """The table of a mirror, by axes that are counted from the last one."""
+        flipped, sizes, before = axes(letters), self.layout.sizes, self.layout.before
+        if len(self.layout.positions) == len(sizes) and not before:
             return stored.flip([self.layout.positions[axis] for axis in flipped]) if flipped else stored
         (line,) = self.layout.positions
-        front, rest = stored.split([self.layout.before, stored.shape[line] - self.layout.before], line)
-        place = line + stored.dim()
-        maps = rest.unflatten(place, self.layout.sizes)
-        turned = maps.flip([place + len(self.layout.sizes) + axis for axis in flipped])
-        return torch.cat([front, turned.flatten(place, place + len(self.layout.sizes) - 1)], line)
+        front, rest = stored.split([before, math.prod(sizes)], line)
+        maps = rest.unflatten(line, sizes)
+        turned = maps.flip([line + 1 + axis for axis in flipped])
+        return torch.cat([front, turned.flatten(line + 1 - len(sizes), line)], line)
