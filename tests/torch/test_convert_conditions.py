@@ -215,3 +215,32 @@ def test_what_is_written_elsewhere_is_lost():
     model.wide = nn.Conv2d(16, 1, 1)
     with pytest.raises(SymmetryError, match=r"'wide', a Conv2d, reads channels .* through '__setitem__'"):
         equivariant(model, "h", example=torch.randn(1, 1, 8, 7))
+
+
+def test_tables_whose_gradients_are_sparse_are_refused():
+    model = Labelled(sparse=True)
+    with pytest.raises(SymmetryError) as refusal:
+        equivariant(model, "h", example=(torch.randn(2, 1, 7, 7), torch.tensor([1, 3])))
+    assert str(refusal.value) == (
+        "model: 'labels' has sparse gradients, which cannot be shared within orbits. Expected sparse=False. Set that, "
+        "or keep that part ordinary with keep."
+    )
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_looked_up_may_be_read_before_it_meets_orbits(first):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.labels = nn.Conv2d(1, 8, 3), nn.Embedding(4, 8)
+            self.gate, self.out = nn.Linear(8, 8), nn.Conv2d(8, 1, 3)
+
+        def forward(self, x, label):
+            told = self.labels(label)
+            gate = self.gate(told)[:, :, None, None] if first else 0
+            y = self.stem(x) + told[:, :, None, None]
+            return self.out(y.relu() * (gate if first else self.gate(told)[:, :, None, None]))
+
+    new = equivariant(Both(), "h", example=(torch.randn(2, 1, 7, 7), torch.tensor([1, 3])))
+    assert type(new.stem).__name__ == "SymmetricConv2d"
+    assert new.labels.weight.shape == (4, 4)

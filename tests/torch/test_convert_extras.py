@@ -1,5 +1,7 @@
 """What a layer holds beside its own numbers comes along: further buffers, parameters, modules, the order in memory."""
 
+import io
+
 import pytest
 import torch
 from torch import nn
@@ -102,3 +104,20 @@ def test_without_numbers_there_is_nothing_to_measure():
         "Pass measure=False."
     )
     assert equivariant(model, "h", example=x, measure=False)[0].weight.shape == (4, 3, 3, 3)
+
+
+def test_what_comes_back_is_saved_whole():
+    """Nothing of how the other layer answered goes with it."""
+    twin = equivariant(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)), "h", example=PICTURE).eval()
+    with torch.no_grad():
+        twin(PICTURE), twin(PICTURE)
+    plain = desymmetrize(twin, PICTURE)
+    assert "_note" not in vars(plain[0])
+    torch.save(plain, io.BytesIO())
+
+
+def test_containers_that_hold_themselves_are_copied():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    model.registry = {"layers": []}
+    model.registry["self"], _ = model.registry, model.registry["layers"].append(model.registry)
+    assert equivariant(model, "h", example=PICTURE)[0].weight.shape[0] == 4

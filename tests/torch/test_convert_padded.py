@@ -140,3 +140,42 @@ def test_pools_behind_such_padding_are_seen_in_the_mirror_with_it(pool):
     assert torch.equal(new.pool(upright)[:, ::4], pool(upright)[:, ::4])
     with pytest.raises(SymmetryError, match="'pool', a pool behind padding on one side, has no ordinary form"):
         desymmetrize(new, example=x.double())
+
+
+class Changed(Encoder):
+    """Zeros that are none any more when the convolution reads them."""
+
+    def __init__(self, change):
+        super().__init__((0, 1, 0, 1))
+        self.change = change
+
+    def forward(self, x):
+        y = F.pad(F.relu(self.stem(x)), self.pads)
+        self.change(y)
+        return self.out(F.relu(self.down(y)))
+
+
+@pytest.mark.parametrize("change", [lambda y: y.add_(1), torch.sigmoid_, lambda y: y[..., -1].fill_(2)])
+def test_zeros_that_are_written_over_are_no_padding(change):
+    with pytest.raises(SymmetryError, match=r"breaks the law by .* before it calls 'down'"):
+        equivariant(Changed(change), "hv", example=torch.randn(1, 2, 8, 6))
+
+
+def test_padding_that_depends_on_the_size_is_left_to_the_law():
+    class Fitting(Encoder):
+        def forward(self, x):
+            y = F.relu(self.stem(x))
+            y = F.pad(y, (0, y.shape[3] % 2, 0, (y.shape[2] + 1) % 2))
+            return self.out(F.relu(self.down(y)))
+
+    with pytest.raises(SymmetryError, match=r"breaks the law by .* before it calls 'down'"):
+        equivariant(Fitting(None), "h", example=torch.randn(1, 2, 7, 7))
+    new = equivariant(Fitting(None), "h", example=torch.randn(1, 2, 7, 8), measure=False)
+    assert type(new.down).__name__ == "SymmetricConv2d"
+
+
+def test_padding_along_other_axes_changes_nothing():
+    x = torch.randn(1, 2, 8, 7)
+    assert type(equivariant(Encoder((0, 0, 2, 0)), "h", example=x).down).__name__ == "SymmetricConv2d"
+    new = equivariant(Encoder((0, 1, 2, 0)), "v", example=x)
+    assert new.down.padded == ((2, 0), (0, 0))

@@ -61,6 +61,7 @@ class Follower(Notes, TorchFunctionMode):
         self._muted = 0
         self._rank = 0  # how many axes of positions pictures have
         self._vectors: set[int] = set()  # inputs that know no positions
+        self._own: set[int] = set()  # numbers of the model's own that were read before they met any layer
         self._raw: set[int] = set()  # parameters and buffers that know channels
         self._maps: list[tuple[int, ...]] = []  # the sizes of maps, the last ones first
 
@@ -87,6 +88,9 @@ class Follower(Notes, TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
+        for source in self._own:
+            if not self.meets(source):
+                self.sets.make_plain(source)
         for name, tensor in answered(answer).items():
             self.named.add(name)
             mark = mark_of(tensor)
@@ -193,11 +197,12 @@ class Follower(Notes, TorchFunctionMode):
         """Notes what a layer reads, and refuses what no layer could."""
         mark = mark_of(tensor) or Mark(self.sets.new(plain=True), None)
         if not self.meets(mark.source):  # numbers of the model's own that met no layer: no orbits
-            self.sets.make_plain(mark.source)
+            self._own.add(mark.source)
             mark = Mark(mark.source, None)
         weighs = isinstance(module, (*HOSTS, *_LAST, *PIXELS))
         last = isinstance(module, (*_LAST, nn.LayerNorm))
-        harmless = self.sets.is_plain(mark.source) and not isinstance(module, _LAST)  # no mirror is looked for
+        ordinary = self.sets.is_plain(mark.source) or mark.source in self._own
+        harmless = ordinary and not isinstance(module, _LAST)  # no mirror is looked for
         if isinstance(module, nn.Linear) and mark.flat:
             self.flat[name] = mark.flat
         elif not self._kept(name) and not harmless:

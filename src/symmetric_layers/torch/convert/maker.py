@@ -58,7 +58,7 @@ class Maker:
             if isinstance(module, NORMS):
                 return self._norm(name, module)
             if is_operator(module) and self._follower.state(name) is False:
-                padded = self._follower.padding_before(name, module)
+                padded = self._follower.padding_before(name, module, self._kind)
                 new = PaddedBeforePool(module, every, padded) if padded else Mirrored(module, every)
                 return new.train(module.training)
             if _is_up_cat(module) and not self.is_plain(self._follower.answers.get(f"{name}.upsample".lstrip("."))):
@@ -98,10 +98,10 @@ class Maker:
             return invariant_conv(conv, invariant_form(host), in_symmetry, self._kind, self.numbers, self._start)
         symmetry = self.whole(name, conv.out_channels, 1 if depthwise else conv.groups)
         build = symmetric_form(host)
+        padded = self._follower.padding_before(name, conv, self._kind)
         if any(pads_itself(parent) and parent.convolution is conv for parent in self._model.modules()):
             build = SamePaddedConv2d
-        elif self._follower.padding_before(name, conv):
-            padded = self._follower.padding_before(name, conv)
+        elif padded:
             build = partial(PADDED_BEFORE[len(conv.kernel_size) - 1], padded=padded)
         return symmetric_conv(conv, build, symmetry, in_symmetry, "mirrored", self.numbers, self._start)
 

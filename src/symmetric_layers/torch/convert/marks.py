@@ -19,12 +19,18 @@ def set_mark(tensor: Tensor, mark: Mark) -> None:
 
 def padding_of(tensor: Tensor) -> Any:
     """How many zeros it was padded with before and after, per axis, just now: by a function, or (False) a module."""
-    return getattr(tensor, "_padded_with", None)
+    pads, by_function, version = getattr(tensor, "_padded_with", (None, True, -1))
+    return (pads, by_function) if version == _written(tensor) else None  # else it was written into
 
 
 def set_padding(tensor: Tensor, pads: Any, by_function: bool) -> None:
     """Notes that."""
-    tensor._padded_with = pads, by_function  # type: ignore[attr-defined]
+    tensor._padded_with = pads, by_function, _written(tensor)  # type: ignore[attr-defined]
+
+
+def _written(tensor: Tensor) -> int:
+    """How often it was written into, as far as that is counted."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def numbers_in(tensor: Tensor) -> tuple[Tensor, int] | None:

@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from symmetric_layers.errors import SymmetryError, yes_or_no
 from symmetric_layers.letters import canonical_kind, orbit_size
@@ -259,6 +260,13 @@ def _followed(
         return _follow(copy_of(model), example, kept, stays, plain)
 
 
+def _larger(tensor: Tensor) -> Tensor:
+    """A picture one pixel larger along every axis; anything else is left as it is."""
+    if tensor.dim() < 3 or not tensor.is_floating_point():
+        return tensor
+    return tensor.new_zeros((*tensor.shape[:2], *(size + 1 for size in tensor.shape[2:])))
+
+
 def _follow(
     watched: nn.Module, example: Any, kept: list[str], stays: Callable[[str], bool], plain: list[str]
 ) -> Follower:
@@ -266,6 +274,11 @@ def _follow(
     follower = Follower(watched, lambda name: inside(name, kept), stays, plain)
     for training in (False, True):
         run_once(follower.follow, watched.train(training), example, training)
+    if any(found != {None} for found in follower.padded.values()):
+        other = Follower(watched, lambda name: inside(name, kept), stays, plain)
+        with suppress(Exception):  # whatever a model says of a size that it is not made for
+            run_once(other.follow, watched.eval(), mapped(example, _larger), False)
+            follower.forget_padding(other)
     follower.check()
     silent = next((name for name, made in follower.led_out.items() if not made), None)
     if silent is not None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from symmetric_layers.letters import LETTERS
 from symmetric_layers.sets import Sets
 from symmetric_layers.torch.convert.sentences import beside, of_both_sorts
 from symmetric_layers.torch.convert.tables import Layout
@@ -34,15 +35,22 @@ class Notes:
         self._handed_out: set[int] = set()  # what the model answers with
         self._made: dict[int, int] = {}  # by set: how many channels a layer made
 
-    def padding_before(self, name: str, layer: Any) -> Any:
+    def padding_before(self, name: str, layer: Any, letters: str) -> Any:
         """How many zeros a convolution or pool always finds around its picture, where these are to be its own.
 
-        A module that pads orbits is a module of its own, seen in the mirror.
+        A module that pads orbits is one of its own, seen in the mirror. Along axes without letters nothing changes.
         """
         pads, by_function = next(iter(self.padded.get(name, ())), None) or (None, True)
         alone = len(self.padded.get(name, ())) == 1 and (by_function or bool(self.state(name)))
         usual = not getattr(layer, "transposed", False) and getattr(layer, "padding_mode", "zeros") == "zeros"
-        return pads if alone and usual else None
+        if pads is None or not alone or not usual:
+            return None
+        along = tuple(pair if LETTERS[len(pads) - 1 - axis] in letters else (0, 0) for axis, pair in enumerate(pads))
+        return along if any(before != after for before, after in along) else None
+
+    def forget_padding(self, other: "Notes") -> None:
+        """Forgets what is padded otherwise in pictures of another size."""
+        self.padded = {name: found for name, found in self.padded.items() if other.padded.get(name) == found}
 
     def check(self) -> None:
         """Refuses pictures that are concatenated with channels that will be orbits."""

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from symmetric_layers.letters import LETTERS
 from symmetric_layers.torch.conv import SymmetricConv1d, SymmetricConv2d, SymmetricConv3d, _SymmetricConv
 from symmetric_layers.torch.kernels.grid import lopsided, on_mirrored_grid
 from symmetric_layers.torch.kernels.job import both_sides
@@ -65,9 +64,7 @@ class _PaddedBefore(_Padded):
 
     def __init__(self, *arguments: Any, padded: Pads, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        letters = {letter for kind in self._plan.kinds for letter in kind}
-        along = [letter in letters for letter in reversed(LETTERS[: self._rank])]  # elsewhere there are no mirrors
-        self.padded: Pads = tuple(pair if seen else (0, 0) for pair, seen in zip(padded, along, strict=True))
+        self.padded = padded
 
     def pads(self, sizes: Sequence[int]) -> list[tuple[int, int]]:
         """The padding before and after, per axis, of what is left when the input's own is cut off."""
@@ -97,7 +94,7 @@ class PaddedBeforeConv2d(_PaddedBefore, SymmetricConv2d):
     Law: that of `SymmetricConv2d` with `grid='mirrored'`, at every size.
 
     Args:
-        padded: how many zeros the input has before and after, per axis of positions.
+        padded: how many zeros the input has before and after, per axis of positions; none along those without letters.
     """
 
 

@@ -38,6 +38,14 @@ def lies_on_plain(parameter: str) -> SymmetryError:
     )
 
 
+def sparse(name: str) -> SymmetryError:
+    """A table whose gradients say nothing of rows that were not looked up."""
+    return SymmetryError(
+        f"model: {name!r} has sparse gradients, which cannot be shared within orbits. Expected sparse=False. Set that, "
+        "or keep that part ordinary with keep."
+    )
+
+
 def weighing(place: str, name: str) -> SymmetryError:
     """A parameter outside layers that mixes channels."""
     return SymmetryError(

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from symmetric_layers.torch.convert.follow import Follower
 from symmetric_layers.torch.convert.maker import Maker, attends, pads_itself
 from symmetric_layers.torch.convert.operators import PIXELS
 from symmetric_layers.torch.convert.parts import Spread
-from symmetric_layers.torch.convert.sentences import lies_on_plain
+from symmetric_layers.torch.convert.sentences import lies_on_plain, sparse
 from symmetric_layers.torch.convert.surgery import exchange_modules
 from symmetric_layers.torch.convert.tables import SpreadTable
 
@@ -101,21 +102,20 @@ class Surgeon:
             parameter = modules[name]._parameters.get(key, modules[name]._buffers.get(key))
             if parameter is None or not self._follower.meets(source):
                 continue
-            channels = parameter.shape[axis]
-            orbits = self._maker.whole(f"{name}.{key}".lstrip("."), channels)
-            arranged = plan(orbits, self._start.wide(channels), len(LETTERS))
-            chosen = torch.tensor(self._start.chosen(channels), device=parameter.device)
-            values = parameter.detach().index_select(axis, chosen)
-            yield modules[name], key, Spread(key, arranged, axis), values
+            if getattr(modules[name], "sparse", False):
+                raise sparse(name)
+            yield self._stored(modules[name], key, parameter, f"{name}.{key}".lstrip("."), axis, Spread)
         for called, (source, layout) in self._follower.tables.items():
             name, _, key = called.rpartition(".")
             if inside(name, self._kept):
                 continue
             if self._follower.sets.is_plain(source):
                 raise lies_on_plain(called)
-            table: Any = modules[name]._parameters[key]
-            channels = table.shape[layout.channels]
-            arranged = plan(self._maker.whole(called, channels), self._start.wide(channels), len(LETTERS))
-            chosen = torch.tensor(self._start.chosen(channels), device=table.device)
-            values = table.detach().index_select(layout.channels, chosen)
-            yield modules[name], key, SpreadTable(key, arranged, layout), values
+            table = modules[name]._parameters[key]
+            yield self._stored(modules[name], key, table, called, layout.channels, partial(SpreadTable, layout=layout))
+
+    def _stored(self, module: nn.Module, key: str, numbers: Any, called: str, axis: int, build: Any) -> Any:
+        channels = numbers.shape[axis]
+        arranged = plan(self._maker.whole(called, channels), self._start.wide(channels), len(LETTERS))
+        chosen = torch.tensor(self._start.chosen(channels), device=numbers.device)
+        return module, key, build(key, arranged, axis), numbers.detach().index_select(axis, chosen)

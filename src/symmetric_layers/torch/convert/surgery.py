@@ -36,15 +36,13 @@ def copy_of(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _loose(value: Any) -> Iterator[Tensor]:
+def _loose(value: Any, around: frozenset[int] = frozenset()) -> Iterator[Tensor]:
+    """The tensors in a value, which may hold itself."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _loose(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _loose(item)
+    elif isinstance(value, (list, tuple, dict)) and id(value) not in around:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _loose(item, around | {id(value)})
 
 
 def no_module(model: Any) -> None:
@@ -121,7 +119,7 @@ def inherit(old: nn.Module, new: nn.Module) -> None:
     """Gives a module what its predecessor had beside its own numbers: the mode, hooks, whatever else it was given."""
     new.train(old.training)
     for name, value in vars(old).items():
-        if "_hook" in name or name not in vars(new):
+        if "_hook" in name or (name not in vars(new) and name != "_note"):  # how the other one answers
             vars(new)[name] = value
     hand_on_extras(old, new)
 

@@ -59,8 +59,8 @@ class SpreadTable(Spread):
     Equivalent to: for every mirror the table of its representative, read backwards.
     """
 
-    def __init__(self, name: str, arranged: Plan, layout: Layout) -> None:
-        super().__init__(name, arranged, layout.channels)
+    def __init__(self, name: str, arranged: Plan, dim: int, layout: Layout) -> None:
+        super().__init__(name, arranged, dim)
         self.layout = layout
 
     def _written_out(self, stored: Tensor, dim: int) -> Tensor:
