@@ -122,8 +122,9 @@ class Fused(nn.Module):
     ids=["slices", "picked", "unsqueezed", "chunks", "unbound", "expanded"],
 )
 def test_gates_that_are_picked_out_one_by_one_are_plain(pick):
-    x = torch.randn(2, 1, 6, 5)
-    new = equivariant(Fused(pick), "h", example=x)
+    x, said = torch.randn(2, 1, 6, 5), []
+    new = equivariant(Fused(pick), "h", example=x, report=said.append)
+    assert said == ["'gate': plain, because channels that they make are picked out one by one."]
     assert type(new.gate).__name__ == "InvariantConv2d"
     assert type(new.a).__name__ == "SymmetricConv2d"
 

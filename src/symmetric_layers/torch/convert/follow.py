@@ -334,6 +334,7 @@ class Follower(Notes, TorchFunctionMode):
                 continue
             if mark.dim is not None and second.dim is None and not second.lost:
                 self.sets.make_plain(second.source)  # one of its channels was picked out, for all of the other's
+                self._picked.add(second.source)
             if mark.dim is None or second.dim is None:
                 continue
             if name in _NORMED:

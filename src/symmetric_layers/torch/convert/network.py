@@ -152,7 +152,7 @@ def equivariant(
         old, new = (sum(p.numel() for p in set(some)) for some in (before.values(), result.parameters()))
         report(f"{float(times):.3g} times as many channels: {new} parameters, and {old} before.")
     if report is not None:
-        _tell(report, kind, follower.plain_inside(), led_out, few, surgeon.unreached)
+        _tell(report, kind, follower, few, surgeon.unreached)
         for name in surgeon.evened:
             report(f"{name!r} knew each channel by a number of its own: of every orbit, the first one's is kept.")
     return result
@@ -176,17 +176,18 @@ def _hold_to_the_law(model: nn.Module, example: Any, law: Law, kept: list[str], 
         )
 
 
-def _tell(
-    report: Callable[[str], Any], kind: str, plain: list[str], led_out: list[str], few: list[str], unreached: list[str]
-) -> None:
+def _tell(report: Callable[[str], Any], kind: str, follower: Follower, few: list[str], unreached: list[str]) -> None:
     """Reports which layers became no orbits, and why."""
-    if led_out:
-        report(f"{', '.join(map(repr, led_out))}: plain, as asked for.")
+    plain, picked = follower.plain_inside(), follower.picked_apart()
+    if follower.led_out:
+        report(f"{', '.join(map(repr, follower.led_out))}: plain, as asked for.")
     if plain:
         report(
             f"{', '.join(map(repr, plain))}: plain, because what they make meets inputs or answers of the model; "
             "answers= leaves answers orbits."
         )
+    if picked:
+        report(f"{', '.join(map(repr, picked))}: plain, because channels that they make are picked out one by one.")
     for name in few:
         report(f"{name!r} makes no whole orbits of {kind!r}: its channels are plain.")
     for name in unreached:

@@ -32,6 +32,7 @@ class Notes:
         self.led_out = dict.fromkeys(plain, False)  # modules whose answers are to be plain: whether they made channels
         self._model, self._kept = model, kept
         self._inputs: set[int] = set()
+        self._picked: set[int] = set()  # of which single channels are picked out
         self._handed_out: set[int] = set()  # what the model answers with
         self._made: dict[int, int] = {}  # by set: how many channels a layer made
 
@@ -99,6 +100,11 @@ class Notes:
         layers = [sources for name, sources in self.reads.items() if name in self.writes]
         read = {self.sets.find(one) for sources in layers for one in sources if one not in self._inputs}
         return [name for name, source in self.writes.items() if self.sets.find(source) in ends & read]
+
+    def picked_apart(self) -> list[str]:
+        """Layers that are plain because single ones of their channels are picked out."""
+        roots = {self.sets.find(source) for source in self._picked - self._inputs}
+        return [name for name, source in self.writes.items() if self.sets.find(source) in roots]
 
     def state(self, name: str) -> bool | None:
         """Whether a module meets plain channels; None where it met none. Refuses a module that meets both sorts."""
