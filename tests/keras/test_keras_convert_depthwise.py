@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from converted_keras import alike_on, answers, precision, wild
+from converted_keras import SMALL, alike, alike_on, answers, errors, pictures, precision, wild
 from keras import layers, ops
 from test_keras_convert_refusals import refusal_of
 
@@ -149,3 +149,20 @@ def test_a_depthwise_layer_does_not_lead_out_of_orbits():
         "orbits there, or a convolution that reads all of each. Put a Conv of kernel size 1 behind it, or keep that "
         "part ordinary with keep."
     )
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_gates_of_one_map_are_their_own_mirrors(rank):
+    """Where to look, as CBAM asks: of the mean over all channels and the largest of them."""
+    start = layers.Input((9, 7, 5)[:rank] + (3,), dtype="float64")
+    conv = getattr(layers, f"Conv{rank}D")
+    x = conv(8, 3, activation="tanh", **CONV)(start)
+    seen = layers.Concatenate(**EXACT)([ops.mean(x, -1, keepdims=True), ops.max(x, -1, keepdims=True)])
+    gate = conv(1, 4, activation="sigmoid", name="gate", **CONV)(seen)
+    model = keras.Model(start, conv(2, 1, **CONV)(layers.Multiply(**EXACT)([x, gate])))
+    axes = "hvz"[:rank]
+    new = wild(equivariant(model, axes))
+    assert type(new.get_layer("gate")).__name__ == f"OwnMirrorConv{rank}D"
+    tensorflow = keras.backend.backend() == "tensorflow"  # elsewhere Keras takes means in single precision
+    assert max(errors(new, axes)) < (1e-12 if tensorflow else SMALL)
+    alike(new, desymmetrize(new), pictures(new))

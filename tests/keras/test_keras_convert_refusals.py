@@ -86,8 +86,8 @@ def test_what_picks_single_channels_is_named(cut):
 def test_what_stands_between_other_layers_reads_no_picture():
     start = layers.Input((9, 8, 3))
     x = layers.Conv2D(8, 3, padding="same")(start)
-    gate = layers.Conv2D(1, 7, padding="same", activation="sigmoid", name="gate")(ops.mean(x, -1, keepdims=True))
-    model = keras.Model(start, layers.Conv2D(2, 1)(x * gate))
+    gate = layers.Conv2D(2, 7, padding="same", activation="sigmoid", name="gate")(ops.mean(x, -1, keepdims=True))
+    model = keras.Model(start, [layers.Conv2D(2, 1)(x), gate])
     assert refusal_of(model) == (
         "model: 'gate' reads ordinary channels and makes such, with no orbits between. Expected two layers at least, "
         "one into orbits and one out of them. Add one, or keep it ordinary with keep."

@@ -58,14 +58,16 @@ def lifting(old: Any, symmetry: Symmetry, start: Start, pad: Any = None, more: i
 
 
 def own_mirror(old: Any, letters: str) -> Made:
-    """A depthwise convolution between ordinary channels, whose filters become their own mirrors."""
-    channels, times = (int(size) for size in old.kernel.shape[-2:])
+    """A convolution between ordinary channels, depthwise or not, whose filters become their own mirrors."""
     build = getattr(own_mirrors, f"OwnMirrorConv{len(old.kernel_size)}D")
-    more = {"filters": channels * times, "groups": channels, "letters": letters}
-    new = made_of(build, {**_config(old), **more})
+    usual = hasattr(old, "filters")
+    channels, times = (int(size) for size in old.kernel.shape[-2:])
+    config = config_of(old) if usual else {**_config(old), "filters": channels * times, "groups": channels}
+    new = made_of(build, {**config, "letters": letters})
 
     def fill() -> None:
-        new.kernel.assign(new.representatives(_columns(numbers_of(old.kernel))))
+        kernel = numbers_of(old.kernel)
+        new.kernel.assign(new.representatives(kernel if usual else _columns(kernel)))
         if old.bias is not None:
             new.bias.assign(old.bias)
 

@@ -88,3 +88,8 @@ class OwnMirrorConv2D(_OwnMirror, Convolving, keras.layers.Conv2D):
     Shape:
         As in the host.
     """
+
+
+@keras.saving.register_keras_serializable(package="symmetric_layers")
+class OwnMirrorConv3D(_OwnMirror, Convolving, keras.layers.Conv3D):
+    """`Conv3D` whose filters are their own mirrors; `OwnMirrorConv2D` explains it."""

@@ -139,6 +139,8 @@ class Surgeon:
         plain, answers = self._follower.is_plain(layer), self._follower.answers_plain(layer)
         whole = {self._kind: "100%"}
         if plain and answers and kind_of(layer, CONVS):
+            if self._is_gate(layer):
+                return own_mirror(layer, self._letters_of(layer))
             self._refuse_pictures(name, layer)
             return None
         if kind_of(layer, SEPARABLE):
@@ -188,8 +190,18 @@ class Surgeon:
             self._whole(name, channels * times, channels)
             pad = self._follower.pads.before.get(id(layer))
             return lifting(layer, {self._kind: "100%"}, self._start, pad)
-        letters = "".join(letter for letter in self._kind if letter in LETTERS[: len(layer.kernel_size)])
+        letters = self._letters_of(layer)
         return own_mirror(layer, letters) if letters and not self._stays(layer) else None
+
+    def _letters_of(self, layer: Any) -> str:
+        return "".join(letter for letter in self._kind if letter in LETTERS[: len(layer.kernel_size)])
+
+    def _is_gate(self, layer: Any) -> bool:
+        """Whether a convolution makes too few channels for an orbit out of what others have left of theirs."""
+        few = kind_of(layer, CONVS[:3]) and layer.filters < orbit_size(self._kind)
+        return (
+            bool(few and self._letters_of(layer)) and not self._stays(layer) and not self._follower.reads_picture(layer)
+        )
 
     def _makes_orbits(self, layer: Any) -> bool:
         """Whether a depthwise convolution makes orbits; one channel of each is what that is."""
