@@ -157,7 +157,7 @@ class Everything(nn.Module):
         tokens = torch.cat([self.first.expand(len(x), -1, -1), self.patch(x).flatten(2).transpose(1, 2)], 1)
         weights = (tokens @ tokens.transpose(1, 2)).softmax(-1)
         tokens = self.after(self.out(self.norm(weights @ tokens)))
-        return {"tokens": tokens, "pooled": tokens[:, 0], "weights": weights[:, None]}
+        return {"tokens": tokens, "pooled": tokens[:, 0], "weights": weights}
 
 
 def mirrored_tokens(tokens):

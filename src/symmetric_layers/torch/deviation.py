@@ -8,7 +8,9 @@ from torch import Tensor
 from symmetric_layers.letters import axes as positions
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import bank, difference, exchanged, usual_tolerance
-from symmetric_layers.torch.tokens import Tokens, same_numbers
+from symmetric_layers.torch.tokens import Tokens, explained
+
+_WHOLE = "100%"
 
 Symmetry = Mapping[str, int | str] | None
 
@@ -25,9 +27,17 @@ def deviation(
         tokens: which maps were seen in the run; asked where the answer may be one whose positions lie in a row.
     """
     found = _as_map_or_vector(straight, seen, rank, letter, symmetry)
-    if not rank or found[1] <= usual_tolerance(straight):
+    if not rank or straight.dim() >= rank + 2 or found[1] <= usual_tolerance(straight):
+        return found  # with an axis for channels it is a map, and nothing else
+    if straight.dim() == rank + 1 and tokens().is_map(tuple(straight.shape[1:]), letter):
+        found = min(found, difference(straight.flip(positions(letter)), seen))
+    if straight.dim() != 3 or found[1] <= usual_tolerance(straight):
         return found
-    return _as_tokens(straight, seen, tokens, letter, symmetry) or found
+
+    def expected(picture: Tensor, channels: list[int]) -> list[tuple[Tensor, Tensor]]:
+        return [_held(picture, seen, symmetry, letter, place) for place in channels] if symmetry else [(picture, seen)]
+
+    return explained(straight, seen, tokens().in_answers(straight, letter), expected) or found
 
 
 def _as_map_or_vector(
@@ -35,39 +45,26 @@ def _as_map_or_vector(
 ) -> tuple[float, float]:
     expected = straight
     if symmetry:
-        expected, seen = _orbits_only(straight, seen, symmetry, letter, 1)
-    maps = rank and straight.dim() > rank
-    as_map = difference(expected.flip(positions(letter)), seen) if maps else None
-    if as_map and straight.dim() >= rank + 2:
-        return as_map
-    as_vector = difference(expected, seen)  # with one axis less it may be either: (N, L) a map, (N, classes) a vector
-    return min(as_map, as_vector) if as_map else as_vector
+        expected, seen = _held(straight, seen, symmetry, letter, 1)
+    is_map = rank and straight.dim() >= rank + 2
+    return difference(expected.flip(positions(letter)) if is_map else expected, seen)
 
 
-def _orbits_only(
+def _held(
     straight: Tensor, seen: Tensor, symmetry: Mapping[str, int | str], letter: str, dim: int
 ) -> tuple[Tensor, Tensor]:
-    """The channels that lie in orbits, exchanged with their mirrors, and the same ones of the mirrored answer."""
-    arrangement = bank(symmetry, straight.shape[dim])
-    known = [i for i, kind in enumerate(_kinds(arrangement)) if letter in kind]
-    chosen = torch.tensor(known, dtype=torch.long, device=straight.device)
-    return exchanged(straight, arrangement, letter, dim).index_select(dim, chosen), seen.index_select(dim, chosen)
+    """The channels that the law holds for, exchanged with their mirrors, and the same ones of the mirrored answer.
 
-
-def _as_tokens(
-    straight: Tensor, seen: Tensor, tokens: Callable[[], Tokens], letter: str, symmetry: Symmetry
-) -> tuple[float, float] | None:
-    """The deviation of an answer whose positions lie in a row, where it obeys the law; None where it does not."""
-    if straight.dim() < 3 or not same_numbers(straight, seen):
-        return None
-    for picture, places in tokens().seen(straight, letter):
-        pairs = [(picture, seen)] if not symmetry else [
-            _orbits_only(picture, seen, symmetry, letter, place) for place in places if place in (1, straight.dim() - 1)
-        ]  # fmt: skip
-        found = min((difference(*pair) for pair in pairs if pair[0].numel()), default=None)
-        if found is not None and found[1] <= usual_tolerance(straight):
-            return found
-    return None
+    Those that belong to no orbit are free to be anything, but where all were to be orbits: then they are plain.
+    """
+    channels = straight.shape[dim]
+    few = [kind for kind, share in symmetry.items() if share == _WHOLE and channels < 2 ** len(kind)]
+    arrangement = bank({kind: share for kind, share in symmetry.items() if kind not in few}, channels)
+    kinds = _kinds(arrangement)
+    plain = not arrangement.orbits or _WHOLE in symmetry.values()
+    chosen = [i for i, kind in enumerate(kinds) if letter in kind or (plain and not kind)]
+    places = torch.tensor(chosen, dtype=torch.long, device=straight.device)
+    return exchanged(straight, arrangement, letter, dim).index_select(dim, places), seen.index_select(dim, places)
 
 
 def _kinds(arrangement: Plan) -> list[str]:

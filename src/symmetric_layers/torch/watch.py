@@ -1,6 +1,7 @@
 """Follows a picture and its mirror image through the modules of a network, and finds where they part."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from symmetric_layers.torch.answers import (
     usual_tolerance,
 )  # fmt: skip
 from symmetric_layers.torch.mirrored import Mirrored
-from symmetric_layers.torch.tokens import Tokens, same_numbers
+from symmetric_layers.torch.tokens import Tokens, explained
 
 _SIZED = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
@@ -57,7 +58,8 @@ def watch(
                     one, two = (line.unflatten(1, maps[value.shape[1]]) for line in (value, answer))
                     absolute, relative = min((absolute, relative), _explained(one, two, rank, letter, arrangements))
                 if rank and relative > usual_tolerance(value):
-                    laid_out = _as_tokens(value, answer, tokens, letter, arrangements)
+                    expected = partial(_exchanged_in_any_way, answer=answer, letter=letter, arrangements=arrangements)
+                    laid_out = explained(value, answer, tokens.seen(value, letter), expected)
                     absolute, relative = laid_out or (absolute, relative)
                 if relative > event.relative:
                     event.absolute, event.relative, event.axis = absolute, relative, letter
@@ -152,19 +154,14 @@ def _explained(
     return best
 
 
-def _as_tokens(
-    value: Tensor, answer: Tensor, tokens: Tokens, letter: str, arrangements: list[dict[str, Any]]
-) -> tuple[float, float] | None:
-    """The same where positions lie in a row, as in transformers; None where that explains nothing."""
-    if same_numbers(value, answer):
-        for picture, channels in tokens.seen(value, letter):
-            best = difference(picture, answer)
-            for place in channels:
-                for arrangement in _fitting(arrangements, value.shape[place]):
-                    best = min(best, difference(exchanged(picture, arrangement, letter, place), answer))
-            if best[1] <= usual_tolerance(value):
-                return best
-    return None
+def _exchanged_in_any_way(
+    picture: Tensor, channels: list[int], answer: Tensor, letter: str, arrangements: list[dict[str, Any]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What may be expected where positions lie in a row, as in transformers: channels as they are, or exchanged."""
+    yield picture, answer
+    for place in channels:
+        for arrangement in _fitting(arrangements, picture.shape[place]):
+            yield exchanged(picture, arrangement, letter, place), answer
 
 
 def _readings(value: Tensor, rank: int, letter: str) -> Iterator[tuple[int, tuple[int, ...]]]:
