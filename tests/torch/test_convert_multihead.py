@@ -156,3 +156,11 @@ def test_positions_may_attend_to_words(name, axes):
     again.load_state_dict(twin.state_dict())
     torch.testing.assert_close(again(*x), twin(*x))
     assert equivariant(model, axes, example=x, width=2).attention is not None
+
+
+def test_an_optimizer_gets_what_one_parameter_was_divided_into():
+    model, x = Told(nn.MultiheadAttention(16, 2, batch_first=True), 16), (PICTURE, torch.randn(2, 7, 16))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    twin = equivariant(model, "h", example=x, width=2, inplace=True, optimizer=optimizer)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in twin.parameters()}

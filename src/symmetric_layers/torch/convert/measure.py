@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ from symmetric_layers.torch.convert.parts import spreads_of
 from symmetric_layers.torch.convert.products import Products
 from symmetric_layers.torch.convert.remember import Remembered
 from symmetric_layers.torch.convert.surgery import copy_of
-from symmetric_layers.torch.doubles import Doubles
+from symmetric_layers.torch.doubles import Doubles, or_without
 from symmetric_layers.torch.law import Breakage, Deviation, compared, where_it_breaks
 
 _TRIES = 4
@@ -215,17 +215,25 @@ def refuse_other_than_average(old: nn.Module, new: nn.Module, example: Any, axes
     old, new = copy_of(old).double().eval(), copy_of(new).double().eval()
     x = random_input(old, example, training=False)
     rank = max(tensor.dim() - 2 for _, tensor in tensors(x))
-    with torch.no_grad(), Doubles():
-        total: list[Tensor] = []
-        for letters in mirrors(axes):
-            seen = x
-            for letter in letters:
-                seen = mirrored(seen, rank, letter)
-            found = [tensor for _, tensor in tensors(call(old, seen))]
-            found = [tensor.flip(positions(letters)) if tensor.dim() >= rank + 2 else tensor for tensor in found]
-            total = [sum_ + tensor for sum_, tensor in zip(total, found, strict=True)] if total else found
-        expected = [tensor / len(mirrors(axes)) for tensor in total]
-        answers = [tensor for _, tensor in tensors(call(new, x))]
+
+    def run(doubles: bool) -> tuple[list[Tensor], list[Tensor]]:
+        with torch.no_grad(), Doubles() if doubles else nullcontext():
+            return _average(old, x, rank, axes), [tensor for _, tensor in tensors(call(new, x))]
+
+    expected, answers = or_without(run)
     worst = max((difference(*pair)[1] for pair in zip(expected, answers, strict=True)), default=0.0)
     if worst > ALLOWED:
         raise no_average(worst)
+
+
+def _average(model: nn.Module, x: Any, rank: int, axes: str) -> list[Tensor]:
+    """The average of the answers to all mirrored inputs, mirrored back."""
+    total: list[Tensor] = []
+    for letters in mirrors(axes):
+        seen = x
+        for letter in letters:
+            seen = mirrored(seen, rank, letter)
+        found = [tensor for _, tensor in tensors(call(model, seen))]
+        found = [tensor.flip(positions(letters)) if tensor.dim() >= rank + 2 else tensor for tensor in found]
+        total = [sum_ + tensor for sum_, tensor in zip(total, found, strict=True)] if total else found
+    return [tensor / len(mirrors(axes)) for tensor in total]

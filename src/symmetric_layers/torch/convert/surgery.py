@@ -201,24 +201,29 @@ def _written_out(name: str) -> str:
     return re.sub(r"_(orig|g|v)$", "", name)
 
 
+def _successors(name: str, after: Mapping[str, Tensor]) -> list[Tensor]:
+    """What a parameter of this name became: one of the same name, or the three that it was divided into."""
+    plain = _written_out(name)
+    for one in (name, _inside(name), _outside(name), plain, _outside(plain)):
+        if one in after:
+            return [after[one]]
+    parts = [f"{name.removesuffix('in_proj_weight')}{part}_proj_weight" for part in "qkv"]
+    return [after[part] for part in parts if name.endswith("in_proj_weight") and part in after]
+
+
 def renew(optimizer: Any, before: Mapping[str, Tensor], model: nn.Module) -> None:
     """Gives an optimizer the new model's parameters for those of the same names; what it knew of these is lost."""
     if optimizer is None:
         return
     after = dict(model.named_parameters(remove_duplicate=False))
-    new_of = {}
-    for name, old in before.items():
-        plain = _written_out(name)
-        names = (name, _inside(name), _outside(name), plain, _outside(plain))
-        new_of[id(old)] = next((after[one] for one in names if one in after), None)
+    new_of = {id(old): _successors(name, after) for name, old in before.items()}
     placed: set[int] = set()
     for group in optimizer.param_groups:
         parameters = []
         for old in group["params"]:
-            new = new_of.get(id(old), old)
-            if new is not old:
+            found = new_of.get(id(old), [old])
+            if not any(new is old for new in found):
                 optimizer.state.pop(old, None)
-            if new is not None and id(new) not in placed:
-                placed.add(id(new))
-                parameters.append(new)
+            parameters += [new for new in found if id(new) not in placed]
+            placed.update(map(id, found))
         group["params"] = parameters
