@@ -165,7 +165,7 @@ def test_what_is_cast_may_be_written_into():
     table = torch.ones(3)
     with Doubles():
         for cast in (y.float(), y.to(SINGLE), y.type("torch.HalfTensor")):
-            assert cast.dtype is torch.float64
+            assert cast.element_size() == 8
             cast.zero_()
         table += y
         table[0] = y[0]
@@ -180,7 +180,7 @@ def test_what_is_cast_may_be_written_into():
 def test_constants_are_doubles_only_where_that_is_asked_for():
     with Doubles(constants=True), Doubles():
         for made in (torch.zeros(2), torch.arange(3) / 3, torch.ones(2, dtype=SINGLE), torch.arange(2).half()):
-            assert made.dtype is torch.float64
+            assert made.element_size() == 8
     assert torch.zeros(2).dtype is SINGLE
 
 
@@ -199,3 +199,67 @@ def test_rounding_that_is_out_of_sight_is_told_from_a_mirror_that_is_missing():
         "input, if it rounds where PyTorch's functions are not seen (TorchScript, NumPy), or keep it ordinary with "
         "keep."
     )
+
+
+def bits(y):
+    return y * (y.float().view(torch.int32) > 0).to(y.dtype)
+
+
+def quantized(y):
+    return torch.quantize_per_tensor(y.float(), 0.1, 0, torch.qint8).dequantize().to(y.dtype)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("function", [bits, quantized])
+def test_what_takes_no_doubles_is_measured_in_what_it_takes(function):
+    model = Inside(function)
+    twin = equivariant(model, "h", example=PICTURE[:, :, :4, :4]).double()
+    picture = PICTURE.double()
+    assert_equivariant(twin, picture, "h", tolerance=1e-6)
+    assert where_it_breaks(twin, picture, "h").offender is None
+    assert torch.get_default_dtype() is SINGLE
+    broken = nn.Sequential(model, nn.AvgPool2d(3, 2)).double()
+    assert equivariance_error(broken, picture, "h")[0].relative > 1e-3
+
+
+def test_what_raises_either_way_says_so():
+    def fails(y):
+        raise RuntimeError("no" if y.float().dtype is SINGLE else "nor so")
+
+    with pytest.raises(RuntimeError, match=r"^no$"):
+        equivariance_error(Inside(fails).double(), PICTURE.double(), "h")
+
+
+def branches(y, wanted=SINGLE):
+    f = y.float()
+    for single in (f, f * 2, f[:1], torch.cat([f, f]), f.softmax(1), y.to(SINGLE).T, f.unbind()[0], f.type_as(f)):
+        if single.dtype != wanted:
+            raise TypeError(single.dtype)
+    for double in (f + y, f.double(), f.to(y.dtype), f.type_as(y), f.to(y), y, f.type("torch.DoubleTensor")):
+        if double.dtype != torch.float64:
+            raise TypeError(double.dtype)
+    return f.to(y.dtype)
+
+
+def test_what_was_asked_for_is_what_a_network_reads():
+    y = torch.full((3, 3), 1 / 3, dtype=torch.float64)
+    for constants in (False, True):
+        with Doubles(constants), Doubles(constants):
+            assert branches(y).equal(y)
+            assert y.float().dtype == torch.zeros(3, dtype=SINGLE).dtype
+            assert y.half().dtype == torch.float16
+            assert y.float().half().dtype == torch.float16
+            assert y.float().int().dtype == torch.int32
+            assert torch.ones(3, dtype=torch.float64).dtype == torch.float64
+            assert (torch.zeros_like(y, dtype=SINGLE) + 1).dtype == SINGLE
+
+
+def test_a_branch_for_single_precision_is_taken():
+    def tilted_in_single(y):
+        f = y.float()
+        if f.dtype == SINGLE:
+            f = f * torch.linspace(1, 2, y.shape[-1])
+        return f.to(y.dtype)
+
+    with pytest.raises(SymmetryError, match="breaks the law"):
+        equivariant(Inside(tilted_in_single), "h", example=PICTURE)

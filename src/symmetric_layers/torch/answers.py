@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from symmetric_layers.errors import SymmetryError
 from symmetric_layers.letters import LETTERS, axes
 from symmetric_layers.orbits import Plan, plan
-from symmetric_layers.torch.doubles import Doubles, in_doubles
+from symmetric_layers.torch.doubles import Doubles, in_doubles, or_without, really
 
 Tree = Any  # a tensor, or a mapping, sequence or dataclass of trees
 
@@ -163,10 +163,20 @@ class _Still(TorchFunctionMode):
         return answer
 
 
+def asked(model: Callable[..., Tree], x: Tree) -> dict[str, Tensor]:
+    """The tensors that a model answers, by name, in an undisturbed run; in doubles as far as it bears that."""
+
+    def run(doubles: bool) -> dict[str, Tensor]:
+        with undisturbed(model, x, doubles):
+            return {name: really(tensor) for name, tensor in answered(call_alike(model, x)).items()}
+
+    return or_without(run)
+
+
 @contextmanager
-def undisturbed(model: Any, x: Tree = ()) -> Iterator[None]:
+def undisturbed(model: Any, x: Tree = (), doubles: bool = True) -> Iterator[None]:
     """Puts buffers and random numbers back afterwards, holds dropout and noise still, and leaves doubles doubles."""
-    precision = Doubles() if in_doubles(model, [tensor for _, tensor in tensors(x)]) else nullcontext()
+    precision = Doubles() if doubles and in_doubles(model, [tensor for _, tensor in tensors(x)]) else nullcontext()
     buffers = list(model.named_buffers()) if isinstance(model, nn.Module) else []
     before = [buffer.detach().clone() for _, buffer in buffers]
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _Still(), precision:

@@ -11,12 +11,10 @@ from symmetric_layers.letters import canonical_kind
 from symmetric_layers.orbits import Plan
 from symmetric_layers.torch.answers import (
     Tree,
-    answered,
-    call_alike,
+    asked,
     mirrored,
     pictures,
     tensors,
-    undisturbed,
     usual_tolerance,
 )  # fmt: skip
 from symmetric_layers.torch.deviation import deviation
@@ -158,13 +156,11 @@ def compared(
     rank, letters = _letters(x, axes, vectors)
     arrangement = in_symmetry or own_in
     outputs = symmetry or own_out
-    with undisturbed(model, x):
-        straight = answered(call_alike(model, x))
+    straight = asked(model, x)
     tokens = cache(lambda: Tokens(pictures(x, rank), map_sizes(model, x, rank)))  # one more run, for those that need it
     found = []
     for letter in letters:
-        with undisturbed(model, x):  # again from the same statistics
-            seen = answered(call_alike(model, mirrored(x, rank, letter, arrangement)))
+        seen = asked(model, mirrored(x, rank, letter, arrangement))  # again from the same statistics
         if straight.keys() != seen.keys():
             raise SymmetryError(
                 f"model: the answer to the picture mirrored along {letter!r} has other parts ({sorted(seen)}) than "

@@ -21,6 +21,7 @@ from symmetric_layers.torch.answers import (
     undisturbed,
     usual_tolerance,
 )  # fmt: skip
+from symmetric_layers.torch.doubles import or_without, really
 from symmetric_layers.torch.mirrored import Mirrored
 from symmetric_layers.torch.tokens import Tokens, explained
 
@@ -99,7 +100,7 @@ def _record(model: nn.Module, x: Tree) -> list[_Event]:
 
     def note(name: str, entering: bool, tree: Tree) -> None:
         numbers = [value for _, value in tensors(tree) if value.is_floating_point() or value.is_complex()]
-        values = [value.detach().clone() for value in numbers]
+        values = [really(value.detach().clone()) for value in numbers]
         events.append(_Event(name, entering, stack[-1], values))
 
     hidden = [f"{name}." for name, module in model.named_modules() if isinstance(module, Mirrored)]
@@ -117,9 +118,15 @@ def _record(model: nn.Module, x: Tree) -> list[_Event]:
 
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(module.register_forward_hook(after))
-    try:
-        with undisturbed(model, x):
+
+    def run(doubles: bool) -> None:
+        events.clear()
+        del stack[1:]
+        with undisturbed(model, x, doubles):
             answered(call_alike(model, x))
+
+    try:
+        or_without(run)
     finally:
         for handle in handles:
             handle.remove()
