@@ -170,7 +170,9 @@ class Follower(Notes, TorchFunctionMode):
             if zeros is not None:
                 set_padding(answers[0], zeros, by_function=False)
             if self._treats_alike(module, args, answer):
-                self.alone.setdefault(name, args[0].shape)
+                known = mark_of(args[0])
+                if name not in self.alone or (known is not None and not self.sets.is_plain(known.source)):
+                    self.alone[name] = args[0].shape  # rather that of orbits than that of pictures
             if name in self.alone:
                 found = [mark_of(one) for one in args if isinstance(one, Tensor)]
                 self.reads.setdefault(name, []).extend(mark.source for mark in found if mark is not None)
