@@ -228,6 +228,15 @@ def test_what_raises_either_way_says_so():
 
     with pytest.raises(RuntimeError, match=r"^no$"):
         equivariance_error(Inside(fails).double(), PICTURE.double(), "h")
+    asked = []
+
+    def fails_by_itself(y):
+        asked.append(y)
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match=r"^no$"):
+        equivariance_error(Inside(fails_by_itself).double(), PICTURE.double(), "h")
+    assert len(asked) == 1  # is not asked again
 
 
 def branches(y, wanted=SINGLE):

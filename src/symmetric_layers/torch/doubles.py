@@ -45,6 +45,8 @@ class Doubles(TorchFunctionMode):
             as well. What a model keeps of these anywhere but in itself stays double afterwards.
     """
 
+    changes = 0  # calls that were told or given double precision instead of less, of all times
+
     def __init__(self, constants: bool = False) -> None:
         super().__init__()
         self.constants, self.off, self.usual = constants, False, torch.get_default_dtype()
@@ -77,12 +79,14 @@ class Doubles(TorchFunctionMode):
         dtypes = {_dtype(tensor) for tensor in given}
         double = not dtypes.isdisjoint(_DOUBLE)
         if double and not dtypes.isdisjoint(_RAISED):  # a matrix product would take no two types
+            Doubles.changes += 1
             first = 1 if name in _WRITE or (name.endswith("_") and not name.endswith("__")) else 0
             args = (*args[:first], *_changed(args[first:]))
             kwargs = {key: value if key == "out" else _changed(value) for key, value in kwargs.items()}
         if name in _BITS or not (double or self.constants):
             return func(*args, **kwargs)
         asked = _asked(name, args, kwargs, given)
+        Doubles.changes += asked is not None
         if name in _CASTS:
             answer = getattr(Tensor, _CASTS[name])(*args, **kwargs)
         else:
@@ -194,11 +198,14 @@ def or_without(run: Callable[[bool], _Answer]) -> _Answer:
 
     Functions that know no doubles raise then: those of quantized numbers, and of the bits of a number.
     """
+    before = Doubles.changes
     try:
         return run(True)
     except SymmetryError:
         raise
     except Exception:
+        if Doubles.changes == before and not any(mode.constants for mode in _ON):
+            raise
         with put_off():
             try:
                 return run(False)
