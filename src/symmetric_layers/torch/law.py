@@ -111,7 +111,9 @@ def equivariance_error(
     """Measures how far a network is from the law: mirrored picture, mirrored answer.
 
     Outputs that are maps are mirrored, vectors and classes are compared as they are. Tokens `(N, positions, C)` are
-    mirrored as the map that they were, with class tokens or without. Dropout is held still, noise that the network
+    mirrored as the map that they were, with up to eight class tokens or without, where they can be no classes: in 2-D
+    and 3-D, where modules saw a map of so many positions, more than two along the letter. So are maps without channels,
+    in 1-D too. Dropout is held still, noise that the network
     draws is one number everywhere, and running statistics are put back, so that the network is the same afterwards, in
     training mode too. A network of doubles is measured in doubles, where it casts to single precision, too.
 
