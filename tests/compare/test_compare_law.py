@@ -100,7 +100,7 @@ def test_a_network_that_takes_no_part_is_followed_as_a_whole(monkeypatch):
             return super().forward(x)
 
     found = layers(nn.Sequential(Picky(1, 3, 1)), torch.randn(1, 1, 96, 96), load("brain"))
-    assert list(dict.fromkeys(sizes)) == [64, 96]
+    assert sizes[:2] == [64, 96]
     assert all(one["deviation"] < 1e-12 for one in found)
 
 
