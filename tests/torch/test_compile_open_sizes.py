@@ -127,8 +127,11 @@ def test_so_is_one_with_the_fused_kernel(name, last):
 
 
 @pytest.mark.parametrize("name", POOLS)
-@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("last", "dtype"),
+    [(False, torch.float32), (True, torch.float32), (False, torch.float64)],
+    ids=["contiguous", "channels last", "doubles"],
+)
 def test_a_pool_is_compiled_once_for_all_that_strides_leave_over(name, last, dtype):
     pool = POOLS[name]()
     rank = rank_of(pool)
