@@ -6,7 +6,7 @@ import operator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Sequence
+    from typing import Any, Container, Iterable, Sequence
 
 
 class SymmetryError(ValueError):
@@ -44,6 +44,15 @@ def yes_or_no(argument: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise SymmetryError(f"{argument}: {value!r} is no bool. Expected True or False. Use one of these.")
+
+
+def known_names(argument: str, given: str | Iterable[str], known: Container[str], expected: str) -> list[str]:
+    """The names that are given, or the one; refused where nothing is known of that name."""
+    names = [given] if isinstance(given, str) else list(given)
+    for name in names:
+        if name not in known:
+            raise SymmetryError(f"{argument}: {name!r} is no module of the model. Expected {expected}. Use such.")
+    return names
 
 
 def enough_positions(k: int, positions: int) -> None:

@@ -26,3 +26,9 @@ class Values:
 
     def __getitem__(self, index: Any) -> Array:
         return self.value[index]
+
+
+def written_out(layer: Any) -> Any:
+    """A layer as the call of its host sees it, with all weights and biases that it derives from those it stores."""
+    bias = layer.full_bias()
+    return Written(layer, kernel=Values(layer.full_kernel()), bias=None if bias is None else Values(bias))

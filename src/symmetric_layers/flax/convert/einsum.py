@@ -10,7 +10,7 @@ from jax import Array
 
 from symmetric_layers.flax.bank import expand_kernel
 from symmetric_layers.flax.channels import spread
-from symmetric_layers.flax.written import Values, Written
+from symmetric_layers.flax.written import written_out
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan
 
@@ -66,10 +66,7 @@ class DenseEinsum(nnx.Einsum):
 
     def __call__(self, inputs: Array, *arguments: Any, **others: Any) -> Array:
         """Sums as the host does."""
-        bias = self.full_bias()
-        full = {"kernel": Values(self.full_kernel()), "bias": None if bias is None else Values(bias)}
-        layer: Any = Written(self, **full)
-        return nnx.Einsum.__call__(layer, inputs, *arguments, **others)
+        return nnx.Einsum.__call__(written_out(self), inputs, *arguments, **others)
 
     def _full(self, stored: Array) -> Array:
         """What is stored, with all features; what is read stands first."""

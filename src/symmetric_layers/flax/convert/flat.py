@@ -7,7 +7,7 @@ from jax import Array
 
 from symmetric_layers.flax.bank import expand_kernel
 from symmetric_layers.flax.channels import spread
-from symmetric_layers.flax.written import Values, Written
+from symmetric_layers.flax.written import written_out
 from symmetric_layers.orbits import Plan
 
 
@@ -51,7 +51,4 @@ class FlatLinear(nnx.Linear):
 
     def __call__(self, inputs: Array, *arguments: Any, **others: Any) -> Array:
         """Weighs `(..., in_features)`."""
-        bias = self.full_bias()
-        full = {"kernel": Values(self.full_kernel()), "bias": None if bias is None else Values(bias)}
-        layer: Any = Written(self, **full)
-        return nnx.Linear.__call__(layer, inputs, *arguments, **others)
+        return nnx.Linear.__call__(written_out(self), inputs, *arguments, **others)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from symmetric_layers.errors import SymmetryError, yes_or_no
+from symmetric_layers.errors import SymmetryError, known_names, yes_or_no
 from symmetric_layers.flax.convert.average import refuse_other_than_average
 from symmetric_layers.flax.convert.chance import without_chance
 from symmetric_layers.flax.convert.follow import Follower
@@ -20,6 +20,8 @@ from symmetric_layers.flax.convert.traced import Traced, accepted, arrays_of, qu
 from symmetric_layers.flax.convert.width import as_many_parameters, parameters_of, refuse_too_wide
 from symmetric_layers.letters import canonical_kind, orbit_size
 from symmetric_layers.start import Start, check_start
+
+_NAMES = "names like 'encoder.layers.0'"
 
 
 def equivariant(
@@ -103,7 +105,7 @@ def equivariant(
     check_start(width, init, kind)
     kept = _checked(model, keep)
     wider = width if isinstance(width, int) else 1
-    led_out = _names(model, plain, "plain")
+    led_out = known_names("plain", plain, dict(modules_of(model)), _NAMES)
     follower = followed(model, example, kind, lambda name: _inside(name, kept), wider, led_out)
 
     def make(start: Start) -> Surgeon:
@@ -191,21 +193,9 @@ def _checked(model: nnx.Module, keep: Any) -> list[str]:
         raise SymmetryError(
             "model: no convolution is in it. Expected nnx.Conv or nnx.ConvTranspose. Pass a model that has some."
         )
-    kept = _names(model, keep, "keep")
+    kept = known_names("keep", keep, names, _NAMES)
     _refuse_writers(names, kept)
     return kept
-
-
-def _names(model: nnx.Module, given: Iterable[str], argument: str) -> list[str]:
-    """Names of modules, or one of them; refused where the model has none of this name."""
-    names = [given] if isinstance(given, str) else list(given)
-    known = dict(modules_of(model))
-    for name in names:
-        if name not in known:
-            raise SymmetryError(
-                f"{argument}: {name!r} is no module of the model. Expected names like 'encoder.layers.0'. Use such."
-            )
-    return names
 
 
 def _refuse_writers(modules: Mapping[str, Any], kept: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from symmetric_layers.flax.bank import expand_kernel
 from symmetric_layers.flax.channels import plan_of, spread
 from symmetric_layers.flax.convert.numbers import taken
 from symmetric_layers.flax.initial import KERNEL, ZEROS, Initializer, representatives
-from symmetric_layers.flax.written import Values, Written
+from symmetric_layers.flax.written import written_out
 from symmetric_layers.letters import LETTERS
 from symmetric_layers.orbits import Plan, plan
 
@@ -78,9 +78,7 @@ class SymmetricLinear(nnx.Linear):
 
     def __call__(self, inputs: Array, *arguments: Any, **others: Any) -> Array:
         """Weighs `(..., in_features)`."""
-        bias = self.full_bias()
-        full = {"kernel": Values(self.full_kernel()), "bias": None if bias is None else Values(bias)}
-        return nnx.Linear.__call__(Written(self, **full), inputs, *arguments, **others)  # type: ignore[arg-type]
+        return nnx.Linear.__call__(written_out(self), inputs, *arguments, **others)
 
 
 class OrbitParam(nnx.Param[Array]):

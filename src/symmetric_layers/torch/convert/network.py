@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from symmetric_layers.errors import SymmetryError, yes_or_no
+from symmetric_layers.errors import SymmetryError, known_names, yes_or_no
 from symmetric_layers.letters import canonical_kind, orbit_size
 from symmetric_layers.start import Start, check_start, too_wide
 from symmetric_layers.torch.answers import call, mapped, tensors
@@ -36,6 +36,8 @@ from symmetric_layers.torch.convert.surgery import (
     unreadable,
 )
 from symmetric_layers.torch.convert.width import as_many_parameters
+
+_NAMES = "names out of model.named_modules()"
 
 
 def equivariant(
@@ -125,7 +127,7 @@ def equivariant(
     answers = list(answers) if isinstance(answers, Iterable) and not isinstance(answers, str) else answers
     stays = those_that_stay(answers)
     law = Law(kind, stays)
-    led_out = _names(model, plain, "plain")
+    led_out = known_names("plain", plain, dict(model.named_modules()), _NAMES)
     follower = _followed(model, example, kept, stays, led_out)
     check_names(answers, follower.named, init)
     few = follower.make_plain_below(-(-orbit_size(kind) // (1 if width == "parameters" else int(width))))
@@ -206,27 +208,14 @@ def _checked(model: Any, keep: Iterable[str]) -> list[str]:
         raise SymmetryError(
             "model: no convolution is in it. Expected nn.Conv1d, 2d, 3d or transposed ones. Pass a model that has some."
         )
-    kept = _names(model, keep, "keep")
     layers: dict[str, nn.Module] = dict(model.named_modules())
+    kept = known_names("keep", keep, layers, _NAMES)
     for name, layer in layers.items():
         if isinstance(layer, (*HOSTS, nn.Linear)) and not inside(name, kept):
             error = unreadable(name, layer)
             if error is not None:
                 raise error
     return kept
-
-
-def _names(model: nn.Module, given: Iterable[str], argument: str) -> list[str]:
-    """Names of modules, or one of them; refused where the model has none of this name."""
-    names = [given] if isinstance(given, str) else list(given)
-    known = dict(model.named_modules())
-    for name in names:
-        if name not in known:
-            raise SymmetryError(
-                f"{argument}: {name!r} is no module of the model. Expected names out of model.named_modules(). "
-                "Use such."
-            )
-    return names
 
 
 def _bears(model: nn.Module, example: Any, width: int | str) -> None:

@@ -14,6 +14,7 @@ _PADS = tuple(
     for sort in ("Constant", "Zero", "Replication", "Reflection", "Circular")
     for rank in (1, 2, 3)
 )
+_CONSTANT = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)  # those with zeros among them
 
 
 def is_lopsided_pad(module: Any) -> bool:
@@ -25,14 +26,10 @@ def is_lopsided_pad(module: Any) -> bool:
 
 def zeros_before_and_after(module: Any) -> tuple[tuple[int, int], ...] | None:
     """How many zeros a lopsided padding module adds, per axis of positions; None where it adds anything else."""
-    if not is_lopsided_pad(module) or getattr(module, "value", 0) != 0 or "Constant" not in _family(module):
+    if not isinstance(module, _CONSTANT) or module.value != 0 or not is_lopsided_pad(module):
         return None
     pairs = tuple(zip(module.padding[::2], module.padding[1::2], strict=True))[::-1]
     return pairs if min(min(pair) for pair in pairs) >= 0 else None
-
-
-def _family(module: Any) -> str:
-    return " ".join(cls.__name__ for cls in type(module).__mro__).replace("ZeroPad", "ConstantPad")
 
 
 def is_operator(module: Any) -> bool:
